@@ -1,0 +1,1 @@
+"""Countersign: user verification whose flow is an Amazon States Language file."""
