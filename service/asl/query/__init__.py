@@ -1,0 +1,1 @@
+"""The query languages that a definition selects and shapes its data with."""

@@ -1,0 +1,142 @@
+"""What a workflow computes with: JSON values, their equality and size, moments, random numbers."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final, Protocol, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+# Step Functions guide, "Service quotas": input and output of a task, state or execution, in UTF-8.
+PAYLOAD_BYTES_MAX: Final = 262_144
+
+# A loop that wraps its own state data grows deeper by a level each turn. The encoders below us give
+# up near 254 levels, so a value this deep counts as too large while it is still easy to report.
+NESTING_MAX: Final = 200
+
+_TIMESTAMP: Final = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
+    r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
+)
+_TIMESTAMP_CHARACTERS_SHOWN: Final = 64
+_NUMBER_BYTES_MAX: Final = 25  # "-2.2250738585072014e-308" and a comma
+_ESCAPED_CHARACTER_BYTES_MAX: Final = 6  # a control character as its \u escape
+
+
+class Random(Protocol):
+    """Where the language gets its random numbers from: it has none of its own."""
+
+    def bits(self, n: int) -> int:
+        """Return a uniformly random integer of `n` bits, from 0."""
+
+    def uniform(self) -> float:
+        """Return a uniformly random number, from 0 and below 1."""
+
+
+def equal(a: Json, b: Json) -> bool:
+    """Return whether two values are the same JSON: numbers by value, members in any order.
+
+    A boolean is never a number, unlike in Python, where `True == 1`.
+    """
+    pairs = [(a, b)]
+    while pairs:
+        a, b = pairs.pop()
+        if a is b:
+            continue
+        if isinstance(a, dict):
+            if not isinstance(b, dict) or a.keys() != b.keys():
+                return False
+            pairs.extend((a[name], b[name]) for name in a)
+        elif isinstance(a, list):
+            if not isinstance(b, list) or len(a) != len(b):
+                return False
+            pairs.extend(zip(a, b, strict=True))
+        elif isinstance(a, bool) or isinstance(b, bool) or a != b:
+            return False
+    return True
+
+
+def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
+    """Return whether the compact UTF-8 JSON text of a value is longer than `limit_bytes`.
+
+    A value nested deeper than NESTING_MAX exceeds every limit. One walk adds up what the text needs
+    at least and at most; it is written out only when the limit lies between the two.
+    """
+    at_least = at_most = 0
+    level: list[Json] = [value]
+    for _ in range(NESTING_MAX + 1):
+        below: list[Json] = []
+        for part in level:
+            if isinstance(part, str):
+                at_least += len(part) + 2
+                at_most += _ESCAPED_CHARACTER_BYTES_MAX * len(part) + 3
+            elif isinstance(part, dict):
+                at_least += 1 if part else 2
+                at_most += 3
+                below.extend(part.values())
+                for name in part:
+                    at_least += len(name) + 4
+                    at_most += _ESCAPED_CHARACTER_BYTES_MAX * len(name) + 4
+            elif isinstance(part, list):
+                at_least += max(2, len(part) + 1)
+                at_most += 3
+                below.extend(part)
+            elif isinstance(part, int):
+                at_least += 1
+                at_most += part.bit_length() // 3 + 6
+            else:
+                at_least += 3
+                at_most += _NUMBER_BYTES_MAX
+            if at_least > limit_bytes:
+                return True
+        if not below:
+            return at_most > limit_bytes and _text_bytes(value) > limit_bytes
+        level = below
+    return True
+
+
+def text_of(value: Json) -> str:
+    """Return the compact JSON text of a value, its characters unescaped where JSON allows it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _text_bytes(value: Json) -> int:
+    # A lone surrogate has no UTF-8; it is written as its escape, which is what is counted here.
+    return len(text_of(value).encode("utf-8", "backslashreplace"))
+
+
+def parse_timestamp(text: str) -> datetime:
+    """Return the moment a timestamp names, in UTC, cut to microseconds.
+
+    Raise ValueError for what is not RFC 3339 with a capital T and either a capital Z or an offset,
+    or no moment of the calendar. Source: ASL spec, "Timestamps".
+    """
+    shown = repr(text[:_TIMESTAMP_CHARACTERS_SHOWN])
+    match = _TIMESTAMP.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{shown} is not an RFC 3339 timestamp such as 2016-03-14T01:59:00Z")
+    *calendar, fraction, sign, offset_hours, offset_minutes = match.groups()
+    year, month, day, hour, minute, second = map(int, calendar)
+    microsecond = int((fraction or "0").ljust(6, "0")[:6])
+    try:
+        zone = _zone(sign, offset_hours, offset_minutes)
+        moment = datetime(year, month, day, hour, minute, second, microsecond, zone)
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{shown} is not a moment of the calendar: {error}") from None
+
+
+def _zone(sign: str | None, hours: str, minutes: str) -> timezone:
+    if sign is None:
+        return UTC
+    if int(minutes) > 59:
+        raise ValueError("offset minutes must be in 00..59")
+    offset = timedelta(hours=int(hours), minutes=int(minutes))
+    return timezone(offset if sign == "+" else -offset)
+
+
+def format_timestamp(moment: datetime) -> str:
+    """Return a moment as the context object writes it: UTC, cut to milliseconds, with a Z."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
