@@ -1,0 +1,122 @@
+"""Logging: structlog's events as JSON lines or for a console, and nothing personal in either."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import re
+import sys
+from datetime import date
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED: Final = "[redacted]"
+REDACTION_DEPTH_MAX: Final = 8
+"""Levels of a logged value that are looked into; what nests deeper is left out whole."""
+
+QUIET_LOGGERS: Final = ("aiohttp.access", "apscheduler", "mail.log")
+"""Libraries that say at INFO what our own events say better: heard from WARNING on."""
+
+_SECRET_KEY: Final = re.compile(
+    r"(token|secret|password|authorization|cookie|address|email|recipient|credential)s?$", re.I
+)
+# Wider than an address may be: a word too many lost from a log costs less than a person named.
+_ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;=]{1,320}@[^\s<>\"'(),:;]{1,255}")
+_SECRET_PARAMETER: Final = re.compile(r"\b(token|secret|password|code)=[^&\s\"'<>]+", re.I)
+
+# One list for ever, changed in place: loggers keep what they were first used with.
+_processors: Final[list[Processor]] = []
+
+
+def configure(log_format: Literal["json", "console"], level: str) -> None:
+    """Write events from `level` on to stderr, those of the standard library's loggers with them.
+
+    Both pass the same processors, so that a library's message is redacted as our own are.
+    """
+    _processors[:] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+        _as_json if log_format == "json" else _Console(),
+    ]
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=_processors,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_ToStructlog()]
+    root.setLevel(threshold)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Return the event with addresses, and whatever its key calls a secret, out of it.
+
+    A processor of structlog's; what comes after it meets plain values only.
+    """
+    return {key: _redacted(key, value, REDACTION_DEPTH_MAX) for key, value in event.items()}
+
+
+def _redacted(key: str, value: object, depth: int) -> object:
+    if value is None or isinstance(value, (int, float, UUID, date)):
+        return value
+    if _is_secret(key) or depth == 0:
+        return REDACTED
+    if isinstance(value, str):
+        return _redacted_text(value)
+    if isinstance(value, dict):
+        return {_redacted_text(str(k)): _redacted(str(k), v, depth - 1) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_redacted(key, item, depth - 1) for item in value]
+    return _redacted_text(repr(value))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _redacted_text(text: str) -> str:
+    if "@" in text:
+        text = _ADDRESS.sub(REDACTED, text)
+    return _SECRET_PARAMETER.sub(rf"\1={REDACTED}", text) if "=" in text else text
+
+
+def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+    try:
+        return orjson.dumps(event)
+    except TypeError:  # A lone surrogate or an integer beyond 64 bits must not cost the line.
+        return json.dumps(event, default=str).encode()
+
+
+class _Console:
+    """Lines for a person, coloured when stderr is a terminal and NO_COLOR is not set."""
+
+    def __init__(self) -> None:
+        colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        self._renderer = structlog.dev.ConsoleRenderer(colors=colors)
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        return self._renderer(logger, method, event).encode(errors="backslashreplace")
+
+
+class _ToStructlog(logging.Handler):
+    """Hands the records of the standard library's loggers to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            fields["exc_info"] = record.exc_info
+        structlog.get_logger().log(record.levelno, record.getMessage(), **fields)
