@@ -1,1 +1,51 @@
 """The Amazon States Language: definitions in, commands and history out, with no IO of its own."""
+
+from service.asl.commands import Command, RunTask, SetTimer
+from service.asl.errors import ExecutionError, InvalidDefinition, Problem
+from service.asl.events import (
+    Event,
+    Poisoned,
+    Signalled,
+    Started,
+    Stopped,
+    TaskFailed,
+    TaskHeartbeat,
+    TaskSucceeded,
+    TimerFired,
+)
+from service.asl.execution import About, Execution, Status
+from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent, render
+from service.asl.interpreter import Step, advance
+from service.asl.parser import StateMachine, TaskReference, compile_definition
+from service.asl.values import Json, Random
+
+__all__ = [
+    "HISTORY_EVENTS_MAX",
+    "About",
+    "Command",
+    "Event",
+    "Execution",
+    "ExecutionError",
+    "HistoryEvent",
+    "InvalidDefinition",
+    "Json",
+    "Poisoned",
+    "Problem",
+    "Random",
+    "RunTask",
+    "SetTimer",
+    "Signalled",
+    "Started",
+    "StateMachine",
+    "Status",
+    "Step",
+    "Stopped",
+    "TaskFailed",
+    "TaskHeartbeat",
+    "TaskReference",
+    "TaskSucceeded",
+    "TimerFired",
+    "advance",
+    "compile_definition",
+    "render",
+]

@@ -1,0 +1,38 @@
+"""What an execution asks for: performed after the checkpoint that holds it is committed, and again after a crash."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from service.asl.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class RunTask:
+    """Have a handler do something. The frame waits for TaskSucceeded or TaskFailed with this id.
+
+    `id` is the id of the history event that scheduled this attempt: unique within the execution, new with each retry.
+    `entered_event_id` is the id of the TaskStateEntered event: the same for retries and repeats, different for loops and
+    iterations; the idempotency key derives from it. `attempt` counts from 0.
+    """
+
+    id: int
+    entered_event_id: int
+    state: str
+    resource: str
+    parameters: Json
+    attempt: int = 0
+    timeout_seconds: int | None = None
+    heartbeat_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Deliver TimerFired at this moment, or at once when it is past."""
+
+    due_at: datetime
+
+
+Command: TypeAlias = RunTask | SetTimer

@@ -1,0 +1,86 @@
+"""The Context Object (`$$`), and the visit: what a state gets to see of the world while a frame stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.asl.execution import About, Frame, OpenFork
+from service.asl.values import Json, Random, format_timestamp
+
+
+@dataclass(slots=True)
+class Visit:
+    """One frame's stay in a state. States read it and change nothing."""
+
+    about: About
+    frames: Mapping[int, Frame]
+    frame: Frame
+    now: datetime
+    random: Random
+    time_scale: float
+    next_event_id: int
+    counts_retries: bool
+    _context: dict[str, Json] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def input(self) -> Json:
+        """Return the state's raw input."""
+        return self.frame.input
+
+    @property
+    def attempt(self) -> int:
+        """Return how often the state was tried before in this visit."""
+        return sum(self.frame.retries)
+
+    def context(self) -> Json:
+        """Return the Context Object. It is made when first asked for: most states never ask."""
+        if self._context is None:
+            self._context = self._describe()
+        return self._context
+
+    def context_for_item(self, index: int, value: Json) -> Json:
+        """Return the Context Object as a Map's ItemSelector sees it for one of the items."""
+        return {**self._describe(), "Map": _item(index, value)}
+
+    def _describe(self) -> dict[str, Json]:
+        about, frame = self.about, self.frame
+        state: dict[str, Json] = {
+            "Name": frame.state,
+            "EnteredTime": format_timestamp(frame.entered_at),
+        }
+        if self.counts_retries:
+            state["RetryCount"] = self.attempt
+        context: dict[str, Json] = {
+            "Execution": {
+                "Id": about.arn,
+                "Input": about.input,
+                "StartTime": format_timestamp(about.started_at),
+                "Name": about.name,
+                "RoleArn": about.role_arn,
+                "RedriveCount": about.redrive_count,
+            },
+            "StateMachine": {"Id": about.machine_arn, "Name": about.machine_name},
+            "State": state,
+        }
+        if (item := self._enclosing_item()) is not None:
+            context["Map"] = item
+        return context
+
+    def _enclosing_item(self) -> Json:
+        """Return what the innermost Map around the frame is at, or None outside of any Map."""
+        frame = self.frame
+        while frame.parent is not None:
+            parent = self.frames[frame.parent]
+            fork = parent.open
+            assert isinstance(fork, OpenFork), fork
+            if fork.is_map:
+                assert isinstance(fork.items, list), fork.items
+                return _item(frame.index, fork.items[frame.index])
+            frame = parent
+        return None
+
+
+def _item(index: int, value: Json) -> Json:
+    return {"Item": {"Index": index, "Value": value}}

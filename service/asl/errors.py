@@ -1,0 +1,62 @@
+"""The errors of the language: the workflow's own, named as ASL names them, and a definition's problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+ALL: Final = "States.ALL"
+HEARTBEAT_TIMEOUT: Final = "States.HeartbeatTimeout"
+TIMEOUT: Final = "States.Timeout"
+TASK_FAILED: Final = "States.TaskFailed"
+PERMISSIONS: Final = "States.Permissions"
+RESULT_PATH_MATCH_FAILURE: Final = "States.ResultPathMatchFailure"
+PARAMETER_PATH_FAILURE: Final = "States.ParameterPathFailure"
+BRANCH_FAILED: Final = "States.BranchFailed"
+NO_CHOICE_MATCHED: Final = "States.NoChoiceMatched"
+INTRINSIC_FAILURE: Final = "States.IntrinsicFailure"
+EXCEED_TOLERATED_FAILURE_THRESHOLD: Final = "States.ExceedToleratedFailureThreshold"
+DATA_LIMIT_EXCEEDED: Final = "States.DataLimitExceeded"
+RUNTIME: Final = "States.Runtime"
+
+# Step Functions guide, "Error handling": States.ALL catches neither of these.
+UNCATCHABLE: Final = frozenset({DATA_LIMIT_EXCEEDED, RUNTIME})
+
+ERROR_CHARACTERS_MAX: Final = 256
+CAUSE_CHARACTERS_MAX: Final = 32_768
+
+
+class ExecutionError(Exception):
+    """A failure of the workflow itself, which Retry and Catch can match by its name."""
+
+    def __init__(self, error: str | None, cause: str | None = None) -> None:
+        super().__init__(error, cause)
+        self.error = error
+        self.cause = cause
+
+
+class ReportedError(ExecutionError):
+    """A failure that is told as it came: a Fail state's, a task's, a payload over the limit.
+
+    Any other ExecutionError gets a cause that also names the state it happened in.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a definition: a stable code, the rule broken, and where."""
+
+    code: str
+    message: str
+    pointer: str  # RFC 6901
+    line: int
+    column: int
+
+
+class InvalidDefinition(Exception):
+    """A definition that does not compile, with everything that is wrong with it at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{p.message} (at {p.pointer or '/'})" for p in problems))
+        self.problems = tuple(problems)

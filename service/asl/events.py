@@ -1,0 +1,83 @@
+"""What can happen to an execution: the only things that enter `advance`.
+
+A task's event names the command it answers by that command's id. An answer to a command that is no longer open (its
+task timed out, its branch was given up, it was performed twice after a crash) changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from service.asl.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The execution begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSucceeded:
+    """A handler answered. `acknowledges_signal`: what it says already tells what a signal would."""
+
+    command_id: int
+    output: Json
+    acknowledges_signal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A handler failed, or there is none."""
+
+    command_id: int
+    error: str
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHeartbeat:
+    """A handler is alive: its heartbeat timeout starts again."""
+
+    command_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """Time has passed: whatever of this execution is due at `now` happens, and nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """The one extension to ASL: ends every Wait open at this moment.
+
+    If none is open it is remembered and ends the next one, unless a task has meanwhile acknowledged it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody stops the execution (StopExecution)."""
+
+    error: str | None = None
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """The execution took its worker down too often: it ends as FAILED (the engine's quarantine)."""
+
+    error: str
+    cause: str | None = None
+
+
+Event: TypeAlias = (
+    Started
+    | TaskSucceeded
+    | TaskFailed
+    | TaskHeartbeat
+    | TimerFired
+    | Signalled
+    | Stopped
+    | Poisoned
+)

@@ -1,0 +1,556 @@
+"""How an execution goes on: `advance` takes one event and returns the next execution, commands and history.
+
+The theory. An execution is a set of frames, each standing in one state. A frame is open when it waits for something (a
+task's answer, a moment, the frames of its fork) and ready when it does not. An event opens or closes nothing but what it
+names; then ready frames are tried, one state at a time and in turn, until all are open or the execution has ended. So
+states that wait for nothing cost no checkpoint, and the same event on the same execution gives the same step.
+
+A state that fails is handled here, once for all types: a Retrier that matches parks the frame in a backoff, else a Catcher
+that matches leads on, else the frame is lost. A lost frame fails the state that forked it, unless that tolerates it, and the
+root's failure is the execution's.
+
+The execution given is never changed: frames are copied when they are first touched, values are shared and never written
+to. Every step appends at least one history event for each state tried, and the history is bounded, so is a step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+
+from service.asl.commands import Command
+from service.asl.context import Visit
+from service.asl.dataflow import check_size, too_large
+from service.asl.errors import (
+    DATA_LIMIT_EXCEEDED,
+    EXCEED_TOLERATED_FAILURE_THRESHOLD,
+    HEARTBEAT_TIMEOUT,
+    RUNTIME,
+    TIMEOUT,
+    ExecutionError,
+    ReportedError,
+)
+from service.asl.events import (
+    Event,
+    Poisoned,
+    Signalled,
+    Started,
+    Stopped,
+    TaskFailed,
+    TaskHeartbeat,
+    TaskSucceeded,
+    TimerFired,
+)
+from service.asl.execution import (
+    ROOT_SCOPE,
+    Backoff,
+    Execution,
+    Frame,
+    OpenFork,
+    OpenTask,
+    OpenWait,
+    Status,
+)
+from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
+from service.asl.parser import StateMachine
+from service.asl.retry import Failure, bounded, matches
+from service.asl.states.base import Decision, Fork, ForkingState, Goto, Park, State
+from service.asl.states.task import Task, after
+from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
+
+TOLERANCE_CAUSE: Final = "The specified tolerated failure threshold was exceeded"
+HISTORY_CAUSE: Final = (
+    f"The execution reached the maximum number of history events ({HISTORY_EVENTS_MAX})."
+)
+DEPTH_CAUSE: Final = "The data is nested too deeply."
+
+
+class Step(NamedTuple):
+    """What one event led to: where the execution stands now, what to perform, and what happened."""
+
+    execution: Execution
+    commands: tuple[Command, ...]
+    history: tuple[HistoryEvent, ...]
+
+
+def advance(
+    machine: StateMachine,
+    execution: Execution,
+    event: Event,
+    now: datetime,
+    random: Random,
+    *,
+    time_scale: float = 1.0,
+) -> Step:
+    """Return what `event`, happening at `now`, leads to. `execution` itself stays as it is.
+
+    An event that concerns nothing open, or comes after the end, gives back the very same execution and nothing else.
+    `time_scale` multiplies Wait seconds and Retry delays; timestamps and timeouts keep their real time.
+    """
+    if execution.status is not Status.RUNNING:
+        return Step(execution, (), ())
+    run = _Run(machine, execution, now, random, time_scale)
+    try:
+        run.take(event)
+        run.go_on()
+    except _HistoryFull:
+        run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
+    if not run.has_changed:
+        return Step(execution, (), ())
+    return Step(run.execution, run.commands(), tuple(run.history))
+
+
+class _HistoryFull(Exception):
+    """The next event would be the last one allowed, which is the end's."""
+
+
+class _Run:
+    """One call of `advance` at work on its own copy of the execution."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        execution: Execution,
+        now: datetime,
+        random: Random,
+        time_scale: float,
+    ) -> None:
+        self.machine = machine
+        self.execution = execution.copy()
+        self.frames = self.execution.frames
+        self.now = now
+        self.random = random
+        self.time_scale = time_scale
+        self.history: list[HistoryEvent] = []
+        self.has_changed = False
+        self._owned: set[int] = set()
+        self._ready: deque[int] = deque()
+        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff]] = []
+
+    # ---------------------------------------------------------------- events
+
+    def take(self, event: Event) -> None:
+        """Apply the event to the frames that it names."""
+        match event:
+            case Started():
+                self._start()
+            case TaskSucceeded():
+                self._succeed_task(event)
+            case TaskFailed():
+                self._fail_task(event.command_id, event.error, event.cause)
+            case TaskHeartbeat():
+                self._hear(event.command_id)
+            case TimerFired():
+                self._fire_timers()
+            case Signalled():
+                self._signal()
+            case Stopped():
+                failure = Failure(*bounded(event.error, event.cause))
+                self.end(Status.ABORTED, "ExecutionAborted", failure)
+            case Poisoned():
+                failure = Failure(*bounded(event.error, event.cause))
+                self.end(Status.FAILED, "ExecutionFailed", failure)
+
+    def _start(self) -> None:
+        """Begin at StartAt. A repeated Started (a crash between commit and answer) changes nothing."""
+        execution, about = self.execution, self.execution.about
+        if execution.last_event_id:
+            return
+        if self.machine.timeout_seconds is not None:
+            execution.times_out_at = after(about.started_at, self.machine.timeout_seconds)
+        self._record(0, "ExecutionStarted", {"input": about.input, "roleArn": about.role_arn})
+        frame = self._new_frame(None, ROOT_SCOPE, 0, about.input)
+        self._enter(frame, self.machine.start_at, about.input)
+
+    def _succeed_task(self, event: TaskSucceeded) -> None:
+        found = self._find_task(event.command_id)
+        if found is None:
+            return
+        frame, state = found
+        if event.acknowledges_signal:
+            self.execution.is_acknowledged = True
+            self.execution.is_signalled = False
+        if exceeds(event.output):
+            cause = too_large(state.target.origin)
+            self._fail_task(event.command_id, DATA_LIMIT_EXCEEDED, cause)
+            return
+        self._emit(frame, *state.target.succeeded(event.output))
+        self._resume(frame, state, event.output)
+
+    def _fail_task(self, command_id: int, error: str, cause: str | None) -> None:
+        found = self._find_task(command_id)
+        if found is None:
+            return
+        frame, state = found
+        failure = Failure(*bounded(error, cause), by_task=True)
+        self._emit(frame, *state.target.failed(failure))
+        self._fail(frame, state, failure)
+
+    def _hear(self, command_id: int) -> None:
+        found = self._find_task(command_id)
+        if found is None:
+            return
+        frame, _ = found
+        task = frame.open
+        assert isinstance(task, OpenTask), task
+        heartbeat_due_at = after(self.now, task.command.heartbeat_seconds)
+        frame.open = OpenTask(task.command, task.times_out_at, heartbeat_due_at)
+
+    def _fire_timers(self) -> None:
+        """Let everything that is due happen, in the order in which it was due."""
+        due = [
+            (frame.open.due_at, frame.id)
+            for frame in self.frames.values()
+            if frame.open is not None
+            and frame.open.due_at is not None
+            and frame.open.due_at <= self.now
+        ]
+        opened = {frame_id: self.frames[frame_id].open for _, frame_id in due}
+        times_out_at = self.execution.times_out_at
+        for due_at, frame_id in sorted(due):
+            if times_out_at is not None and times_out_at < due_at:
+                break
+            frame = self.frames.get(frame_id)
+            if frame is not None and frame.open is opened[frame_id]:
+                self._fire(self._touch(frame))
+                self.go_on()
+        if times_out_at is not None and times_out_at <= self.now and self._is_running():
+            self.end(Status.TIMED_OUT, "ExecutionTimedOut", Failure(None, None))
+
+    def _fire(self, frame: Frame) -> None:
+        match frame.open:
+            case OpenWait():
+                self._resume(frame, self._state(frame), None)
+            case Backoff():
+                self._make_ready(frame)
+            case OpenTask() as task:
+                late = task.heartbeat_due_at
+                missed_beat = late is not None and late == task.due_at
+                error = HEARTBEAT_TIMEOUT if missed_beat else TIMEOUT
+                self._fail_task(task.command.id, error, None)
+
+    def _signal(self) -> None:
+        waiting = [frame for frame in self.frames.values() if isinstance(frame.open, OpenWait)]
+        for frame in waiting:
+            if frame.id in self.frames:
+                self._resume(self._touch(frame), self._state(frame), None)
+        execution = self.execution
+        if not waiting and not (execution.is_acknowledged or execution.is_signalled):
+            execution.is_signalled = True
+            self.has_changed = True
+
+    # ---------------------------------------------------------------- states
+
+    def go_on(self) -> None:
+        """Try the frames that are ready, in turn, until none is."""
+        while self._ready:
+            frame = self.frames.get(self._ready.popleft())
+            if frame is not None:
+                self._try(frame)
+
+    def _try(self, frame: Frame) -> None:
+        state = self._state(frame)
+        try:
+            decision: Decision = state.enter(self._visit(frame, state))
+            if isinstance(decision, Goto):
+                self._check_output(frame, decision)
+        except ExecutionError as error:
+            self._fail(frame, state, _failure(error, frame))
+        except RecursionError:
+            self._fail(frame, state, _too_deep(frame))
+        else:
+            self._follow(frame, state, decision)
+
+    def _resume(self, frame: Frame, state: State, result: Json) -> None:
+        """Close what the frame waited for and lead it on with the result."""
+        visit = self._visit(frame, state)
+        frame.open = None
+        try:
+            decision = state.resume(visit, result)
+            self._check_output(frame, decision)
+        except ExecutionError as error:
+            self._fail(frame, state, _failure(error, frame))
+        except RecursionError:
+            self._fail(frame, state, _too_deep(frame))
+        else:
+            self._follow(frame, state, decision)
+
+    def _follow(self, frame: Frame, state: State, decision: Decision) -> None:
+        match decision:
+            case Goto(next_, output):
+                details: dict[str, Json] = {"name": frame.state, "output": output}
+                self._emit(frame, f"{state.type}StateExited", details)
+                if next_ is None:
+                    self._finish(frame, output)
+                else:
+                    self._enter(frame, next_, output)
+            case Park(OpenWait()) if self.execution.is_signalled:
+                self.execution.is_signalled = False
+                self._resume(frame, state, None)
+            case Park(waiting, events):
+                for type_, details_ in events:
+                    self._emit(frame, type_, details_)
+                self._open(frame, waiting)
+            case Fork(fork, started):
+                frame.open = fork
+                self._emit(frame, *started)
+                assert isinstance(state, ForkingState), state
+                self._continue_fork(frame, state, fork, frame.last_event_id)
+
+    def _enter(self, frame: Frame, name: str, value: Json) -> None:
+        frame.state, frame.input, frame.retries = name, value, ()
+        state = self._state(frame)
+        self._emit(frame, f"{state.type}StateEntered", {"name": name, "input": value})
+        frame.entered_event_id, frame.entered_at = frame.last_event_id, self.now
+        self._make_ready(frame)
+
+    def _finish(self, frame: Frame, output: Json) -> None:
+        """End a frame that has walked to the end of its scope."""
+        if frame.parent is None:
+            self.execution.output = output
+            self._close(
+                Status.SUCCEEDED, frame.last_event_id, "ExecutionSucceeded", {"output": output}
+            )
+            return
+        parent, state, fork = self._forked_by(frame)
+        del self.frames[frame.id]
+        fork.running -= 1
+        fork.results[frame.index] = output
+        fork.result_bytes += len(text_of(output).encode("utf-8", "surrogatepass")) + 1
+        event = state.branch_event("Succeeded", frame.index)
+        parent.last_event_id = frame.last_event_id
+        if event is not None:
+            self._emit(parent, *event)
+        if fork.result_bytes > PAYLOAD_BYTES_MAX:
+            # Told at once, not when all have ended: a checkpoint holds the results so far.
+            self._fail(parent, state, Failure(DATA_LIMIT_EXCEEDED, too_large(parent.state)))
+            return
+        self._continue_fork(parent, state, fork, frame.last_event_id)
+
+    # ---------------------------------------------------------------- forks
+
+    def _continue_fork(
+        self, frame: Frame, state: ForkingState, fork: OpenFork, previous: int
+    ) -> None:
+        """Start branches as the concurrency allows; lead the frame on when all have ended."""
+        while fork.running < fork.concurrency and fork.started < fork.length:
+            try:
+                self._start_branch(frame, state, fork, previous)
+            except ExecutionError as error:
+                self._fail(frame, state, _failure(error, frame))
+                return
+            except RecursionError:
+                self._fail(frame, state, _too_deep(frame))
+                return
+        if fork.running:
+            return
+        # The service links what follows to the last branch, not to this event.
+        self._record(frame.last_event_id, f"{state.type}StateSucceeded", None)
+        self._resume(frame, state, state.result_of(fork))
+
+    def _start_branch(
+        self, frame: Frame, state: ForkingState, fork: OpenFork, previous: int
+    ) -> None:
+        index = fork.started
+        branch = state.branch(self._visit(frame, state), fork, index)
+        check_size(branch.input, frame.state)
+        fork.started += 1
+        fork.running += 1
+        child = self._new_frame(frame.id, branch.scope, index, branch.input)
+        child.last_event_id = previous
+        event = state.branch_event("Started", index)
+        if event is not None:
+            self._emit(child, *event)
+        self._enter(child, branch.start_at, branch.input)
+
+    def _forked_by(self, frame: Frame) -> tuple[Frame, ForkingState, OpenFork]:
+        assert frame.parent is not None, frame
+        parent = self._touch(self.frames[frame.parent])
+        state, fork = self._state(parent), parent.open
+        assert isinstance(state, ForkingState), state
+        assert isinstance(fork, OpenFork), fork
+        return parent, state, fork
+
+    def _abort_branches(self, frame: Frame) -> None:
+        """Give up all frames below this one; what they waited for is closed with them."""
+        gone = {frame.id}
+        for other in list(self.frames.values()):
+            if other.parent not in gone:
+                continue
+            gone.add(other.id)
+            del self.frames[other.id]
+            if other.open is not None:
+                self._record(other.last_event_id, f"{self._state(other).type}StateAborted", None)
+
+    # ---------------------------------------------------------------- failures
+
+    def _fail(self, frame: Frame, state: State, failure: Failure) -> None:
+        """Retry, catch, or lose the frame."""
+        was_forked = isinstance(frame.open, OpenFork)
+        if was_forked:
+            self._abort_branches(frame)
+        frame.open = None
+        if self._retry(frame, state, failure):
+            return
+        if was_forked:
+            self._emit(frame, f"{state.type}StateFailed", None)
+        for catcher in state.catchers:
+            if not matches(catcher.error_equals, failure):
+                continue
+            try:
+                output = catcher.output(frame.input, failure)
+                check_size(output, frame.state)
+            except ExecutionError as error:
+                failure = _failure(error, frame)
+                break
+            self._emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
+            self._enter(frame, catcher.next, output)
+            return
+        self._lose(frame, failure)
+
+    def _retry(self, frame: Frame, state: State, failure: Failure) -> bool:
+        """Return whether a Retrier takes the failure; only the first that matches is asked."""
+        for index, retrier in enumerate(state.retriers):
+            if not matches(retrier.error_equals, failure):
+                continue
+            retries = list(frame.retries or (0,) * len(state.retriers))
+            if retries[index] >= retrier.max_attempts:
+                return False
+            delay = retrier.delay_seconds(retries[index], self.random) * self.time_scale
+            retries[index] += 1
+            frame.retries = tuple(retries)
+            self._open(frame, Backoff(self.now + timedelta(seconds=delay)))
+            return True
+        return False
+
+    def _lose(self, frame: Frame, failure: Failure) -> None:
+        """End a frame whose failure nothing in it handles."""
+        if frame.parent is None:
+            self.execution.error, self.execution.cause = failure.error, failure.cause
+            self._close(Status.FAILED, frame.last_event_id, "ExecutionFailed", failure.details())
+            return
+        parent, state, fork = self._forked_by(frame)
+        del self.frames[frame.id]
+        fork.running -= 1
+        fork.failed += 1
+        event = state.branch_event("Failed", frame.index)
+        if event is not None:
+            self._record(frame.last_event_id, *event)
+        parent.last_event_id = frame.last_event_id
+        if fork.failures_max is None:
+            self._fail(parent, state, failure._replace(in_branch=True))
+        elif fork.failed > fork.failures_max:
+            exceeded = Failure(EXCEED_TOLERATED_FAILURE_THRESHOLD, TOLERANCE_CAUSE)
+            self._fail(parent, state, exceeded)
+        else:
+            self._continue_fork(parent, state, fork, frame.last_event_id)
+
+    def end(self, status: Status, type_: str, failure: Failure) -> None:
+        """End the execution from outside of any state."""
+        self.execution.error, self.execution.cause = failure.error, failure.cause
+        self._close(status, 0, type_, failure.details())
+
+    def _close(self, status: Status, previous: int, type_: str, details: dict[str, Json]) -> None:
+        execution = self.execution
+        execution.status = status
+        execution.times_out_at = None
+        execution.is_signalled = execution.is_acknowledged = False
+        self.frames.clear()
+        self._ready.clear()
+        self._append(previous, type_, details)
+
+    # ---------------------------------------------------------------- frames and history
+
+    def commands(self) -> tuple[Command, ...]:
+        """Return what was asked for on the way and is still open."""
+        return tuple(
+            opened.command
+            for frame_id, opened in self._opened
+            if frame_id in self.frames and self.frames[frame_id].open is opened
+        )
+
+    def _is_running(self) -> bool:
+        return self.execution.status is Status.RUNNING
+
+    def _new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
+        frame = Frame(self.execution.next_frame_id, parent, scope, index, "", value)
+        self.execution.next_frame_id += 1
+        self.frames[frame.id] = frame
+        self._owned.add(frame.id)
+        return frame
+
+    def _touch(self, frame: Frame) -> Frame:
+        """Return this run's own copy of a frame, to be changed."""
+        self.has_changed = True
+        if frame.id in self._owned:
+            return frame
+        self._owned.add(frame.id)
+        own = self.frames[frame.id] = frame.copy()
+        return own
+
+    def _find_task(self, command_id: int) -> tuple[Frame, Task] | None:
+        for frame in self.frames.values():
+            if isinstance(frame.open, OpenTask) and frame.open.command.id == command_id:
+                state = self._state(frame)
+                assert isinstance(state, Task), state
+                return self._touch(frame), state
+        return None
+
+    def _state(self, frame: Frame) -> State:
+        return self.machine.scopes[frame.scope].states[frame.state]
+
+    def _visit(self, frame: Frame, state: State) -> Visit:
+        return Visit(
+            self.execution.about,
+            self.frames,
+            frame,
+            self.now,
+            self.random,
+            self.time_scale,
+            self.execution.last_event_id + 1,
+            state.can_retry,
+        )
+
+    def _make_ready(self, frame: Frame) -> None:
+        frame.open = None
+        self._ready.append(frame.id)
+
+    def _open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff) -> None:
+        frame.open = waiting
+        self._opened.append((frame.id, waiting))
+
+    def _check_output(self, frame: Frame, goto: Goto) -> None:
+        if goto.output is not frame.input:  # the input was measured when it was made
+            check_size(goto.output, frame.state)
+
+    def _emit(self, frame: Frame, type_: str, details: dict[str, Json] | None) -> None:
+        """Note what happened in a frame, linked to what happened in it before."""
+        frame.last_event_id = self._record(frame.last_event_id, type_, details)
+
+    def _record(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
+        if self.execution.last_event_id >= HISTORY_EVENTS_MAX - 1:
+            raise _HistoryFull
+        return self._append(previous, type_, details)
+
+    def _append(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
+        self.has_changed = True
+        self.execution.last_event_id += 1
+        id_ = self.execution.last_event_id
+        self.history.append(HistoryEvent(id_, previous, self.now, type_, details))
+        return id_
+
+
+def _failure(error: ExecutionError, frame: Frame) -> Failure:
+    """Return why a state failed; the cause names the state, unless the failure is one that is told as it came."""
+    cause = error.cause
+    if not isinstance(error, ReportedError):
+        cause = (
+            f"An error occurred while executing the state '{frame.state}' "
+            f"(entered at the event id #{frame.entered_event_id}). {cause or ''}"
+        )
+    return Failure(*bounded(error.error, cause))
+
+
+def _too_deep(frame: Frame) -> Failure:
+    return _failure(ExecutionError(RUNTIME, DEPTH_CAUSE), frame)

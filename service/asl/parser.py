@@ -1,0 +1,196 @@
+"""A definition's text compiled into a StateMachine, or refused with all its problems and their places."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from service.asl.document import Document, MalformedDocument, Place, parse_document, pointer_to
+from service.asl.errors import InvalidDefinition, Problem
+from service.asl.execution import ROOT_SCOPE
+from service.asl.states import choice, fail, map, parallel, pass_, succeed, task, wait
+from service.asl.states.base import SECONDS_MAX, State
+from service.asl.states.fields import NOT_SUPPORTED, SCHEMA, Node, Problems, type_of
+from service.asl.validate import check_scope
+from service.asl.values import Json
+
+NESTING_DEPTH_MAX: Final = 20
+STATES_MAX: Final = 10_000
+INVALID_JSON: Final = "INVALID_JSON_DESCRIPTION"
+
+_READERS: Final[dict[str, Callable[[Node, str], State]]] = {
+    "Choice": choice.read,
+    "Fail": fail.read,
+    "Pass": pass_.read,
+    "Succeed": succeed.read,
+    "Task": task.read,
+    "Wait": wait.read,
+}
+_FORKING_READERS: Final[dict[str, Callable[[Node, str, list[Node]], State]]] = {
+    "Map": map.read,
+    "Parallel": parallel.read,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReference:
+    """What a Task state calls, and where the definition says so. `function_name` is None unless it is literal."""
+
+    pointer: str
+    resource: str
+    function_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """States that lead to each other: those of the machine, of a Parallel branch, of a Map's iterations."""
+
+    start_at: str
+    states: Mapping[str, State]
+
+
+@dataclass(frozen=True, slots=True)
+class StateMachine:
+    """A compiled definition. `scopes` is keyed by the JSON pointer of the object that holds the States."""
+
+    text: str
+    sha256: bytes
+    comment: str | None
+    timeout_seconds: int | None
+    scopes: Mapping[str, Scope]
+    tasks: tuple[TaskReference, ...]
+    document: Document
+
+    @property
+    def start_at(self) -> str:
+        """Return the name of the first state."""
+        return self.scopes[ROOT_SCOPE].start_at
+
+    @property
+    def states(self) -> Mapping[str, State]:
+        """Return the states of the top level by name."""
+        return self.scopes[ROOT_SCOPE].states
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """Return every Resource that a Task of the definition names."""
+        return frozenset(reference.resource for reference in self.tasks)
+
+    def place(self, pointer: str) -> Place:
+        """Return where the text says what a JSON pointer points at."""
+        return self.document.place(pointer)
+
+
+def compile_definition(text: str) -> StateMachine:
+    """Return the compiled definition.
+
+    Raise InvalidDefinition with every problem there is, in the order of their places.
+    """
+    try:
+        document = parse_document(text)
+    except MalformedDocument as error:
+        problem = Problem(INVALID_JSON, error.message, error.pointer, error.line, error.column)
+        raise InvalidDefinition([problem]) from error
+    compiler = _Compiler()
+    machine = compiler.machine(document)
+    if machine is None or compiler.problems.found:
+        raise InvalidDefinition(_placed(compiler.problems, document))
+    return machine
+
+
+def _placed(problems: Problems, document: Document) -> list[Problem]:
+    placed = []
+    for code, message, pointer in problems.found:
+        place = document.place(pointer)
+        placed.append(Problem(code, message, pointer, place.line, place.column))
+    return sorted(placed, key=lambda problem: (problem.line, problem.column))
+
+
+class _Compiler:
+    def __init__(self) -> None:
+        self.problems = Problems()
+        self.scopes: dict[str, Scope] = {}
+        self.tasks: list[TaskReference] = []
+        self.state_count = 0
+
+    def machine(self, document: Document) -> StateMachine | None:
+        if not isinstance(document.value, dict):
+            self.problems.add("", "Definition must be a valid JSON object")
+            return None
+        node = Node(document.value, "", self.problems)
+        self._check_language(node)
+        timeout_seconds = node.integer("TimeoutSeconds", 1, SECONDS_MAX)
+        node.text("Version")
+        self._read_scopes(node)
+        return StateMachine(
+            document.text,
+            hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest(),
+            node.text("Comment"),
+            timeout_seconds,
+            self.scopes,
+            tuple(self.tasks),
+            document,
+        )
+
+    def _check_language(self, node: Node) -> None:
+        language = node.text("QueryLanguage")
+        if language not in (None, "JSONPath"):
+            message = f"QueryLanguage '{language}' is not supported"
+            node.wrong("QueryLanguage", message, NOT_SUPPORTED)
+
+    def _read_scopes(self, root: Node) -> None:
+        """Read the top level and what is nested in it, level by level: nesting costs no stack."""
+        level = [root]
+        for _ in range(NESTING_DEPTH_MAX):
+            below: list[Node] = []
+            for node in level:
+                self.scopes[node.pointer] = self._read_scope(node, below)
+            level = below
+        for node in level:
+            message = f"Map and Parallel states are nested deeper than {NESTING_DEPTH_MAX}"
+            self.problems.add(node.pointer, message)
+
+    def _read_scope(self, node: Node, below: list[Node]) -> Scope:
+        node.require("States", "StartAt")
+        start_at = node.text("StartAt")
+        states_node = node.child("States")
+        states: dict[str, State] = {}
+        if states_node is not None:
+            for name, value in states_node.value.items():
+                state = self._read_state(states_node.pointer, name, value, below)
+                if state is not None:
+                    states[name] = state
+            check_scope(node, start_at, states_node.value, states, self.problems)
+        node.close()
+        return Scope(start_at or "", states)
+
+    def _read_state(self, parent: str, name: str, value: Json, below: list[Node]) -> State | None:
+        pointer = pointer_to(parent, name)
+        self.state_count += 1
+        if self.state_count > STATES_MAX:
+            return None
+        if not isinstance(value, dict):
+            self.problems.add(pointer, f"Expected a value of type Object but was {type_of(value)}")
+            return None
+        node = Node(value, pointer, self.problems)
+        if not node.require("Type"):
+            return None
+        type_ = node.text("Type")
+        if type_ is None:
+            return None
+        if type_ in _FORKING_READERS:
+            state = _FORKING_READERS[type_](node, name, below)
+        elif type_ in _READERS:
+            state = _READERS[type_](node, name)
+        else:
+            known = ", ".join(sorted(_READERS | _FORKING_READERS))
+            node.wrong("Type", f"'{type_}' is none of [{known}]", SCHEMA)
+            return None
+        if isinstance(state, task.Task):
+            function_name = task.literal_function_name(node, state.target)
+            reference = TaskReference(node.at("Resource"), state.target.resource, function_name)
+            self.tasks.append(reference)
+        node.close()
+        return state

@@ -1,0 +1,68 @@
+"""Parallel state. ASL spec: "Parallel State"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from service.asl.context import Visit
+from service.asl.execution import OpenFork
+from service.asl.states.base import (
+    Branch,
+    EventDetails,
+    Fork,
+    ForkingState,
+    read_catchers,
+    read_common,
+    read_retriers,
+)
+from service.asl.states.fields import Node
+
+BRANCHES_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parallel(ForkingState):
+    """Walk through several branches at once, each with the same input; the result is the list of their outputs."""
+
+    type: ClassVar[str] = "Parallel"
+
+    branches: tuple[tuple[str, str], ...]  # (scope, start_at)
+
+    def enter(self, visit: Visit) -> Fork:
+        """Return the fork: every branch begins at once."""
+        length = len(self.branches)
+        fork = OpenFork(self.effective_input(visit), length, length, is_map=False)
+        return Fork(fork, ("ParallelStateStarted", None))
+
+    def branch(self, visit: Visit, fork: OpenFork, index: int) -> Branch:
+        """Return where the branch begins."""
+        scope, start_at = self.branches[index]
+        return Branch(scope, start_at, fork.items)
+
+    def branch_event(self, outcome: str, index: int) -> EventDetails | None:
+        """Return None: Step Functions notes nothing of a branch as a whole."""
+        return None
+
+
+def read(node: Node, name: str, scopes: list[Node]) -> Parallel:
+    """Return the state, noting what is wrong with it; `scopes` gets the branches, to be read in turn."""
+    common = read_common(node, name)
+    branches: list[Node] = []
+    if node.require("Branches"):
+        branches = node.children("Branches", BRANCHES_MAX) or []
+        if node.raw("Branches") == []:
+            node.wrong("Branches", "Value cannot be empty")
+    scopes.extend(branches)
+    return Parallel(
+        name=name,
+        next=common.next,
+        input_path=common.input_path,
+        parameters=node.payload("Parameters"),
+        result_selector=node.payload("ResultSelector"),
+        result_path=node.placement("ResultPath"),
+        output_path=common.output_path,
+        retriers=read_retriers(node),
+        catchers=read_catchers(node),
+        branches=tuple((branch.pointer, branch.text("StartAt") or "") for branch in branches),
+    )

@@ -1,0 +1,27 @@
+"""Succeed state. ASL spec: "Succeed State"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from service.asl.context import Visit
+from service.asl.states.base import Goto, State, read_common
+from service.asl.states.fields import Node
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeed(State):
+    """End the frame well."""
+
+    type: ClassVar[str] = "Succeed"
+
+    def enter(self, visit: Visit) -> Goto:
+        """Return the end of the frame, with what InputPath and OutputPath leave of the input."""
+        return self.resume(visit, self.effective_input(visit))
+
+
+def read(node: Node, name: str) -> Succeed:
+    """Return the state, noting what is wrong with it."""
+    common = read_common(node, name, has_next=False)
+    return Succeed(name=name, input_path=common.input_path, output_path=common.output_path)

@@ -1,0 +1,258 @@
+"""Task state. ASL spec: "Task State"; Step Functions guide: "Task workflow state", "Integrating services"."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar, Final
+
+from service.asl.commands import RunTask
+from service.asl.context import Visit
+from service.asl.dataflow import find, shortened
+from service.asl.errors import HEARTBEAT_TIMEOUT, RUNTIME, TIMEOUT, ExecutionError
+from service.asl.execution import OpenTask
+from service.asl.query.jsonpath import Path, PathNotFound
+from service.asl.retry import Failure
+from service.asl.states.base import (
+    SECONDS_MAX,
+    EventDetails,
+    Park,
+    State,
+    read_catchers,
+    read_common,
+    read_retriers,
+)
+from service.asl.states.fields import NOT_SUPPORTED, Node
+from service.asl.values import Json
+
+RESOURCE_CHARACTERS_MAX: Final = 2_048
+
+_LAMBDA: Final = re.compile(r"arn:aws[a-z-]*:lambda:[\w-]*:\d*:function:([\w-]+)(?::[\w$-]+)?")
+_SERVICE: Final = re.compile(r"arn:aws[a-z-]*:states:::([\w-]+(?::[\w-]+)*):([\w.-]+(?::2)?)")
+_ACTIVITY: Final = re.compile(r"arn:aws[a-z-]*:states:[\w-]+:\d*:activity:.+")
+_PATTERN: Final = re.compile(r"\.(sync(?::2)?|waitForTaskToken)$")
+_TIMEOUTS: Final = frozenset({TIMEOUT, HEARTBEAT_TIMEOUT})
+
+
+@dataclass(frozen=True, slots=True)
+class LambdaFunction:
+    """A Lambda function called by its own ARN: its result is what the function returns."""
+
+    arn: str
+    name: str
+
+    @property
+    def resource(self) -> str:
+        """Return the resource as the definition names it."""
+        return self.arn
+
+    @property
+    def origin(self) -> str:
+        """Return the name by which Step Functions complains about a result."""
+        return self.arn
+
+    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, ...]:
+        """Return the history events of a task that begins."""
+        details: dict[str, Json] = {"resource": self.arn, "input": command.parameters}
+        if command.timeout_seconds is not None:
+            details["timeoutInSeconds"] = command.timeout_seconds
+        return ("LambdaFunctionScheduled", details), ("LambdaFunctionStarted", None)
+
+    def succeeded(self, output: Json) -> EventDetails:
+        """Return the history event of a task that answered."""
+        return "LambdaFunctionSucceeded", {"output": output}
+
+    def failed(self, failure: Failure) -> EventDetails:
+        """Return the history event of a task that failed or took too long."""
+        timed_out = failure.error in _TIMEOUTS
+        return f"LambdaFunction{'TimedOut' if timed_out else 'Failed'}", failure.details()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceCall:
+    """An action of a service, `arn:aws:states:::<service>:<action>`."""
+
+    resource: str
+    service: str
+    action: str
+
+    @property
+    def origin(self) -> str:
+        """Return the name by which Step Functions complains about a result."""
+        return self.service
+
+    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, ...]:
+        """Return the history events of a task that begins."""
+        details = self._details() | {
+            "region": region_of(visit.about.machine_arn),
+            "parameters": command.parameters,
+        }
+        if command.timeout_seconds is not None:
+            details["timeoutInSeconds"] = command.timeout_seconds
+        if command.heartbeat_seconds is not None:
+            details["heartbeatInSeconds"] = command.heartbeat_seconds
+        return ("TaskScheduled", details), ("TaskStarted", self._details())
+
+    def succeeded(self, output: Json) -> EventDetails:
+        """Return the history event of a task that answered."""
+        return "TaskSucceeded", self._details() | {"output": output}
+
+    def failed(self, failure: Failure) -> EventDetails:
+        """Return the history event of a task that failed or took too long."""
+        timed_out = failure.error in _TIMEOUTS
+        return f"Task{'TimedOut' if timed_out else 'Failed'}", self._details() | failure.details()
+
+    def _details(self) -> dict[str, Json]:
+        return {"resourceType": self.service, "resource": self.action}
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """TimeoutSeconds or HeartbeatSeconds: a number of seconds, or the path to one."""
+
+    field: str
+    seconds: int | Path
+
+    def of(self, value: Json, visit: Visit) -> int:
+        """Return the number of seconds.
+
+        Raise ExecutionError("States.Runtime") when the path yields no positive integer.
+        """
+        if isinstance(self.seconds, int):
+            return self.seconds
+        try:
+            seconds = find(self.seconds, value, visit)
+        except PathNotFound as error:
+            path = self.seconds.text
+            cause = f"The {self.field} parameter does not reference an input value: {path}"
+            raise ExecutionError(RUNTIME, cause) from error
+        if (
+            isinstance(seconds, int)
+            and not isinstance(seconds, bool)
+            and 0 < seconds <= SECONDS_MAX
+        ):
+            return seconds
+        cause = (
+            f"The {self.field} parameter does not reference a positive integer up to {SECONDS_MAX}: "
+            f"{self.seconds.text} == {shortened(seconds)}"
+        )
+        raise ExecutionError(RUNTIME, cause)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(State):
+    """Have a handler do something and go on with its answer."""
+
+    type: ClassVar[str] = "Task"
+    can_retry: ClassVar[bool] = True
+
+    target: LambdaFunction | ServiceCall
+    timeout: Limit | None = None
+    heartbeat: Limit | None = None
+
+    def enter(self, visit: Visit) -> Park:
+        """Return the command, which the frame waits for.
+
+        Raise ExecutionError when the parameters or limits cannot be made of the input.
+        """
+        value = visit.input if self.input_path is None else self.input_path.of(visit.input, visit)
+        timeout = None if self.timeout is None else self.timeout.of(value, visit)
+        heartbeat = None if self.heartbeat is None else self.heartbeat.of(value, visit)
+        command = RunTask(
+            visit.next_event_id,
+            visit.frame.entered_event_id,
+            self.name,
+            self.target.resource,
+            value if self.parameters is None else self.parameters.of(value, visit),
+            visit.attempt,
+            timeout,
+            heartbeat,
+        )
+        waiting = OpenTask(command, after(visit.now, timeout), after(visit.now, heartbeat))
+        return Park(waiting, self.target.scheduled(command, visit))
+
+
+def after(now: datetime, seconds: int | None) -> datetime | None:
+    """Return the moment so many seconds from now, or None for no limit."""
+    return None if seconds is None else now + timedelta(seconds=seconds)
+
+
+def region_of(arn: str) -> str:
+    """Return the region that an ARN names."""
+    parts = arn.split(":")
+    return parts[3] if len(parts) > 3 else ""
+
+
+def function_name_of(text: str) -> str:
+    """Return the bare name of a function that is given as a name or an ARN, with or without a qualifier."""
+    match = _LAMBDA.fullmatch(text)
+    return match[1] if match else text.partition(":")[0]
+
+
+def read(node: Node, name: str) -> Task:
+    """Return the state, noting what is wrong with it."""
+    common = read_common(node, name)
+    node.require("Resource")
+    node.refuse({"Credentials": "Credentials (cross-account calls)"})
+    target = _read_target(node)
+    timeout, heartbeat = _read_limit(node, "TimeoutSeconds"), _read_limit(node, "HeartbeatSeconds")
+    _check_heartbeat(node, timeout, heartbeat)
+    return Task(
+        name=name,
+        next=common.next,
+        input_path=common.input_path,
+        parameters=node.payload("Parameters"),
+        result_selector=node.payload("ResultSelector"),
+        result_path=node.placement("ResultPath"),
+        output_path=common.output_path,
+        retriers=read_retriers(node),
+        catchers=read_catchers(node),
+        target=target,
+        timeout=timeout,
+        heartbeat=heartbeat,
+    )
+
+
+def literal_function_name(node: Node, target: LambdaFunction | ServiceCall) -> str | None:
+    """Return the bare name of the function that a task calls, or None when it calls none or a computed one."""
+    if isinstance(target, LambdaFunction):
+        return target.name
+    parameters = node.raw("Parameters")
+    name = parameters.get("FunctionName") if isinstance(parameters, dict) else None
+    is_invoke = (target.service, target.action) == ("lambda", "invoke")
+    return function_name_of(name) if is_invoke and isinstance(name, str) else None
+
+
+def _read_target(node: Node) -> LambdaFunction | ServiceCall:
+    resource = node.text("Resource", RESOURCE_CHARACTERS_MAX)
+    if resource is None:
+        return ServiceCall("", "", "")
+    if match := _LAMBDA.fullmatch(resource):
+        return LambdaFunction(resource, match[1])
+    if _ACTIVITY.fullmatch(resource):
+        node.wrong("Resource", "An activity is not supported", NOT_SUPPORTED)
+    elif match := _SERVICE.fullmatch(resource):
+        if pattern := _PATTERN.search(match[2]):
+            message = f"The service integration pattern '.{pattern[1]}' is not supported"
+            node.wrong("Resource", message, NOT_SUPPORTED)
+        return ServiceCall(resource, match[1], match[2])
+    else:
+        node.wrong("Resource", "Value is not a valid resource ARN")
+    return ServiceCall(resource, "", "")
+
+
+def _read_limit(node: Node, field: str) -> Limit | None:
+    node.exclusive(field, f"{field}Path")
+    if (seconds := node.integer(field, 1, SECONDS_MAX)) is not None:
+        return Limit(field, seconds)
+    path = node.reference_path(f"{field}Path")
+    return None if path is None else Limit(f"{field}Path", path)
+
+
+def _check_heartbeat(node: Node, timeout: Limit | None, heartbeat: Limit | None) -> None:
+    if timeout is None or heartbeat is None:
+        return
+    longest, beat = timeout.seconds, heartbeat.seconds
+    if isinstance(longest, int) and isinstance(beat, int) and beat >= longest:
+        node.wrong("HeartbeatSeconds", f"{beat} is not less than TimeoutSeconds, {longest}")

@@ -1,0 +1,166 @@
+"""Wait state. ASL spec: "Wait State"; Step Functions guide: "Wait workflow state"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, TypeAlias
+
+from service.asl.context import Visit
+from service.asl.dataflow import find, shortened
+from service.asl.errors import RUNTIME, ExecutionError
+from service.asl.execution import OpenWait
+from service.asl.query.jsonpath import Path, PathNotFound
+from service.asl.states.base import SECONDS_MAX, Goto, Park, State, read_common
+from service.asl.states.fields import Node
+from service.asl.values import Json, parse_timestamp
+
+# Observed: 24,855 days ahead is accepted, 24,856 days are not; the service counts in signed 32-bit seconds.
+DELAY_SECONDS_MAX: Final = 2**31 - 1
+
+_FORMS: Final = ("Seconds", "SecondsPath", "Timestamp", "TimestampPath")
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A fixed number of seconds."""
+
+    seconds: int
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over."""
+        return _later(visit, self.seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class SecondsPath:
+    """A number of seconds that the input gives."""
+
+    path: Path
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over.
+
+        Raise ExecutionError("States.Runtime") unless the path yields an integer that is neither negative nor too large.
+        """
+        seconds = _selected("SecondsPath", self.path, value, visit)
+        at = f"{self.path.text} == {shortened(seconds)}"
+        if isinstance(seconds, bool) or not isinstance(seconds, int):
+            cause = f"The SecondsPath parameter cannot be parsed as a long value: {at}"
+            raise ExecutionError(RUNTIME, cause)
+        if seconds < 0:
+            cause = f"The SecondsPath parameter references a negative value: {at}"
+            raise ExecutionError(RUNTIME, cause)
+        return _later(visit, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp:
+    """A fixed moment."""
+
+    moment: datetime
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over.
+
+        Raise ExecutionError("States.Runtime") when it is too far ahead.
+        """
+        return _bounded(visit, self.moment)
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampPath:
+    """A moment that the input gives."""
+
+    path: Path
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over.
+
+        Raise ExecutionError("States.Runtime") unless the path yields a timestamp that is not too far ahead.
+        """
+        text = _selected("TimestampPath", self.path, value, visit)
+        try:
+            if not isinstance(text, str):
+                raise ValueError("not a string")
+            moment = parse_timestamp(text)
+        except ValueError as error:
+            written = text if isinstance(text, str) else shortened(text)
+            cause = (
+                "The TimestampPath parameter does not reference a valid ISO-8601 extended offset "
+                f"date-time format string: {self.path.text} == {written}"
+            )
+            raise ExecutionError(RUNTIME, cause) from error
+        return _bounded(visit, moment)
+
+
+Until: TypeAlias = Seconds | SecondsPath | Timestamp | TimestampPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wait(State):
+    """Hold the frame until a moment, which the definition may name in four ways, or until a signal."""
+
+    type: ClassVar[str] = "Wait"
+
+    until: Until
+
+    def enter(self, visit: Visit) -> Park:
+        """Return the wait. A moment already past still parks: its timer is due at once.
+
+        Raise ExecutionError("States.Runtime") when a path yields no integer or timestamp.
+        """
+        return Park(OpenWait(self.until.resolve(self.effective_input(visit), visit)))
+
+    def resume(self, visit: Visit, result: Json) -> Goto:
+        """Return the way to the next state; a wait has no result, its input goes on."""
+        return Goto(self.next, self.output_of(visit, self.effective_input(visit)))
+
+
+def _selected(field: str, path: Path, value: Json, visit: Visit) -> Json:
+    try:
+        return find(path, value, visit)
+    except PathNotFound as error:
+        cause = f"The {field} parameter does not reference an input value: {path.text}"
+        raise ExecutionError(RUNTIME, cause) from error
+
+
+def _later(visit: Visit, seconds: int) -> datetime:
+    if seconds > SECONDS_MAX:
+        raise ExecutionError(RUNTIME, "Wait state delay is too long.")
+    return visit.now + timedelta(seconds=seconds * visit.time_scale)
+
+
+def _bounded(visit: Visit, moment: datetime) -> datetime:
+    if (moment - visit.now).total_seconds() > DELAY_SECONDS_MAX:
+        raise ExecutionError(RUNTIME, "Wait state delay is too long.")
+    return moment
+
+
+def read(node: Node, name: str) -> Wait:
+    """Return the state, noting what is wrong with it."""
+    common = read_common(node, name)
+    if node.exclusive(*_FORMS) is None:
+        node.problems.add(node.pointer, f"One of these fields is required: [{', '.join(_FORMS)}]")
+    return Wait(
+        name=name,
+        next=common.next,
+        input_path=common.input_path,
+        output_path=common.output_path,
+        until=_read_until(node) or Seconds(0),
+    )
+
+
+def _read_until(node: Node) -> Until | None:
+    if (seconds := node.integer("Seconds", 0, SECONDS_MAX)) is not None:
+        return Seconds(seconds)
+    if (path := node.reference_path("SecondsPath")) is not None:
+        return SecondsPath(path)
+    if (path := node.reference_path("TimestampPath")) is not None:
+        return TimestampPath(path)
+    if (text := node.text("Timestamp")) is not None:
+        try:
+            return Timestamp(parse_timestamp(text))
+        except ValueError:
+            node.wrong("Timestamp", "String does not match RFC3339 timestamp")
+    return None
