@@ -1,0 +1,20 @@
+"""What a workflow can call: the built-in handlers, and how an operator adds their own."""
+
+from service.engine.ports import Task
+from service.tasks.accounts import ACCOUNT_TASKS, close_account, close_ended
+from service.tasks.email import EmailTasks, MailSettings
+from service.tasks.handlers import BadHandlers, handler, load_handlers
+from service.tasks.registry import Registry
+
+__all__ = [
+    "ACCOUNT_TASKS",
+    "BadHandlers",
+    "EmailTasks",
+    "MailSettings",
+    "Registry",
+    "Task",
+    "close_account",
+    "close_ended",
+    "handler",
+    "load_handlers",
+]
