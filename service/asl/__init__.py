@@ -1,7 +1,15 @@
 """The Amazon States Language: definitions in, commands and history out, with no IO of its own."""
 
 from service.asl.commands import Command, RunTask, SetTimer
-from service.asl.errors import ExecutionError, InvalidDefinition, Problem
+from service.asl.errors import (
+    HEARTBEAT_TIMEOUT,
+    RUNTIME,
+    TASK_FAILED,
+    TIMEOUT,
+    ExecutionError,
+    InvalidDefinition,
+    Problem,
+)
 from service.asl.events import (
     Event,
     Poisoned,
@@ -20,7 +28,11 @@ from service.asl.parser import StateMachine, TaskReference, compile_definition
 from service.asl.values import Json, Random
 
 __all__ = [
+    "HEARTBEAT_TIMEOUT",
     "HISTORY_EVENTS_MAX",
+    "RUNTIME",
+    "TASK_FAILED",
+    "TIMEOUT",
     "About",
     "Command",
     "Event",

@@ -1,4 +1,4 @@
-"""What an execution asks for: performed after the checkpoint that holds it is committed, and again after a crash."""
+"""What an execution asks for: performed after the commit that holds it, again after a crash."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from service.asl.values import Json
 class RunTask:
     """Have a handler do something. The frame waits for TaskSucceeded or TaskFailed with this id.
 
-    `id` is the id of the history event that scheduled this attempt: unique within the execution, new with each retry.
-    `entered_event_id` is the id of the TaskStateEntered event: the same for retries and repeats, different for loops and
-    iterations; the idempotency key derives from it. `attempt` counts from 0.
+    `id` is the id of the history event that scheduled this attempt: unique within the execution,
+    new with each retry. `entered_event_id` is the id of the TaskStateEntered event: the same for
+    retries and repeats, different for loops and iterations; the idempotency key derives from it.
+    `attempt` counts from 0.
     """
 
     id: int

@@ -1,4 +1,4 @@
-"""The Context Object (`$$`), and the visit: what a state gets to see of the world while a frame stands in it."""
+"""The Context Object (`$$`), and the visit: what a state gets to see while a frame is in it."""
 
 from __future__ import annotations
 

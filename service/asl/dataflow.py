@@ -1,7 +1,8 @@
 """How data flows through a state: InputPath, Parameters, ResultSelector, ResultPath, OutputPath.
 
-Each field is compiled once. A field that changes nothing (`$`, or left out) is None in a state, so that the common case
-costs one comparison. Values are shared, never copied and never changed: what a path selects is the input's own part.
+Each field is compiled once. A field that changes nothing (`$`, or left out) is None in a state, so
+that the common case costs one comparison. Values are shared, never copied and never changed: what a
+path selects is the input's own part.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """ResultPath: where in the state's raw input the result goes, or nowhere when the field is null."""
+    """ResultPath: where in the raw input the result goes, or nowhere when the field is null."""
 
     path: Path | None
 
@@ -83,7 +84,7 @@ class Payload:
         return cls(compile_template(value), "$$" in text_of(value))
 
     def of(self, value: Json, visit: Visit) -> Json:
-        """Return the template filled from `value`; its paths and intrinsics fail as ExecutionError."""
+        """Return the template filled from `value`; paths and intrinsics fail as ExecutionError."""
         context = visit.context() if self.uses_context else None
         return self.template.evaluate(value, context, visit.random)
 
@@ -112,7 +113,8 @@ class Expression:
     def of(self, value: Json, visit: Visit) -> Json:
         """Return what the field selects or computes.
 
-        Raise ExecutionError("States.Runtime") when a path selects nothing, "States.IntrinsicFailure" when a call fails.
+        Raise ExecutionError("States.Runtime") when a path selects nothing,
+        "States.IntrinsicFailure" when a call fails.
         """
         if not isinstance(self.term, Path):
             return self.term.evaluate(value, visit.context(), visit.random)
@@ -135,7 +137,7 @@ def find(path: Path, value: Json, visit: Visit) -> Json:
 
 
 def check_size(value: Json, origin: str) -> None:
-    """Raise States.DataLimitExceeded when `value`, made by the state or task `origin`, is too large to go on."""
+    """Raise States.DataLimitExceeded when `value`, made by the state `origin`, is too large."""
     if exceeds(value):
         raise ReportedError(DATA_LIMIT_EXCEEDED, too_large(origin))
 

@@ -1,4 +1,4 @@
-"""The errors of the language: the workflow's own, named as ASL names them, and a definition's problems."""
+"""The errors of the language: the workflow's, named as ASL names them, and a definition's."""
 
 from __future__ import annotations
 

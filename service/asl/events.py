@@ -1,7 +1,8 @@
 """What can happen to an execution: the only things that enter `advance`.
 
-A task's event names the command it answers by that command's id. An answer to a command that is no longer open (its
-task timed out, its branch was given up, it was performed twice after a crash) changes nothing.
+A task's event names the command it answers by that command's id. An answer to a command that is no
+longer open (its task timed out, its branch was given up, it was performed twice after a crash)
+changes nothing.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class TimerFired:
 class Signalled:
     """The one extension to ASL: ends every Wait open at this moment.
 
-    If none is open it is remembered and ends the next one, unless a task has meanwhile acknowledged it.
+    If none is open it is remembered and ends the next one, unless a task has meanwhile acknowledged
+    it.
     """
 
 

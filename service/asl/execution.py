@@ -1,8 +1,9 @@
-"""Where a run of a state machine stands: the value that a checkpoint holds and `advance` takes a step further.
+"""Where a run of a state machine stands: what a checkpoint holds and `advance` takes further.
 
-It grows with what is open, not with what is done: a frame for each line of control (the root, a Parallel branch, a Map
-iteration), and in a frame only its place, the input of its state and what it waits for. What is done is history, which is
-kept elsewhere. Moments are written as whole microseconds since 1970, which is exact and short.
+It grows with what is open, not with what is done: a frame for each line of control (the root, a
+Parallel branch, a Map iteration), and in a frame only its place, the input of its state and what it
+waits for. What is done is history, which is kept elsewhere. Moments are written as whole
+microseconds since 1970, which is exact and short.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class Backoff:
 class OpenFork:
     """A Parallel or Map state whose branches are under way.
 
-    `items` is what the branches are given: for Map the items themselves, for Parallel the one input that all share.
+    `items` is what the branches are given: for Map the items themselves, for Parallel the one input
+    that all share.
     """
 
     items: Json
@@ -131,7 +133,10 @@ Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenFork
 
 @dataclass(slots=True)
 class Frame:
-    """One line of control. `index` is its number among its siblings: the branch, or the item of a Map."""
+    """One line of control.
+
+    `index` is its number among its siblings: the branch, or the item of a Map.
+    """
 
     id: int
     parent: int | None
@@ -164,7 +169,10 @@ class Frame:
 
 @dataclass(slots=True)
 class Execution:
-    """A run of a state machine between two events. Treat it as frozen: `advance` returns another one."""
+    """A run of a state machine between two events.
+
+    Treat it as frozen: `advance` returns another one.
+    """
 
     about: About
     status: Status = Status.RUNNING
@@ -184,7 +192,7 @@ class Execution:
         return cls(about)
 
     def copy(self) -> Execution:
-        """Return an execution whose fields and set of frames can be changed; the frames are shared."""
+        """Return an execution whose fields and set of frames can be changed; frames are shared."""
         return Execution(
             self.about,
             self.status,
@@ -201,7 +209,7 @@ class Execution:
 
     @property
     def due_at(self) -> datetime | None:
-        """Return the earliest moment at which something happens by itself: when TimerFired is to be delivered."""
+        """Return the earliest moment at which TimerFired is to be delivered, or None."""
         earliest = self.times_out_at
         for frame in self.frames.values():
             due_at = frame.open.due_at if frame.open is not None else None

@@ -1,7 +1,7 @@
 """The events of an execution's history, named and shaped as GetExecutionHistory shows them.
 
-An event holds the values themselves, not their JSON text: writing text is for those who read a history, and most
-histories are never read. `render` makes what the API shows.
+An event holds the values themselves, not their JSON text: writing text is for those who read a
+history, and most histories are never read. `render` makes what the API shows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 
 from service.asl.values import Json, text_of
 
-# Step Functions guide, "Service quotas": the history of a Standard execution ends here, and with it the execution.
+# Step Functions guide, "Service quotas": the history of a Standard execution ends here, and with it
+# the execution.
 HISTORY_EVENTS_MAX: Final = 25_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -21,7 +22,10 @@ _TEXT_MEMBERS: Final = frozenset({"input", "output", "parameters"})
 
 
 class HistoryEvent(NamedTuple):
-    """One thing that happened. `details` is None for a type that has none; ids count from 1 without a gap."""
+    """One thing that happened.
+
+    `details` is None for a type that has none; ids count from 1 without a gap.
+    """
 
     id: int
     previous_event_id: int
@@ -68,7 +72,7 @@ def details_member(type_: str) -> str:
 
 
 def render(event: HistoryEvent) -> dict[str, Any]:
-    """Return the event as GetExecutionHistory shows it: payloads as JSON text, the time as epoch seconds (float)."""
+    """Return the event as GetExecutionHistory shows it: payloads as text, time as epoch seconds."""
     shown: dict[str, Any] = {
         "timestamp": event.timestamp.timestamp(),
         "type": event.type,

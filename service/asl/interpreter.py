@@ -1,16 +1,18 @@
-"""How an execution goes on: `advance` takes one event and returns the next execution, commands and history.
+"""How an execution goes on: `advance` takes one event and returns what it leads to.
 
-The theory. An execution is a set of frames, each standing in one state. A frame is open when it waits for something (a
-task's answer, a moment, the frames of its fork) and ready when it does not. An event opens or closes nothing but what it
-names; then ready frames are tried, one state at a time and in turn, until all are open or the execution has ended. So
-states that wait for nothing cost no checkpoint, and the same event on the same execution gives the same step.
+The theory. An execution is a set of frames, each standing in one state. A frame is open when it
+waits for something (a task's answer, a moment, the frames of its fork) and ready when it does not.
+An event opens or closes nothing but what it names; then ready frames are tried, one state at a time
+and in turn, until all are open or the execution has ended. So states that wait for nothing cost no
+checkpoint, and the same event on the same execution gives the same step.
 
-A state that fails is handled here, once for all types: a Retrier that matches parks the frame in a backoff, else a Catcher
-that matches leads on, else the frame is lost. A lost frame fails the state that forked it, unless that tolerates it, and the
-root's failure is the execution's.
+A state that fails is handled here, once for all types: a Retrier that matches parks the frame in a
+backoff, else a Catcher that matches leads on, else the frame is lost. A lost frame fails the state
+that forked it, unless that tolerates it, and the root's failure is the execution's.
 
-The execution given is never changed: frames are copied when they are first touched, values are shared and never written
-to. Every step appends at least one history event for each state tried, and the history is bounded, so is a step.
+The execution given is never changed: frames are copied when they are first touched, values are
+shared and never written to. Every step appends at least one history event for each state tried, and
+the history is bounded, so is a step.
 """
 
 from __future__ import annotations
@@ -85,8 +87,9 @@ def advance(
 ) -> Step:
     """Return what `event`, happening at `now`, leads to. `execution` itself stays as it is.
 
-    An event that concerns nothing open, or comes after the end, gives back the very same execution and nothing else.
-    `time_scale` multiplies Wait seconds and Retry delays; timestamps and timeouts keep their real time.
+    An event that concerns nothing open, or comes after the end, gives back the very same execution
+    and nothing else. `time_scale` multiplies Wait seconds and Retry delays; timestamps and timeouts
+    keep their real time.
     """
     if execution.status is not Status.RUNNING:
         return Step(execution, (), ())
@@ -153,7 +156,10 @@ class _Run:
                 self.end(Status.FAILED, "ExecutionFailed", failure)
 
     def _start(self) -> None:
-        """Begin at StartAt. A repeated Started (a crash between commit and answer) changes nothing."""
+        """Begin at StartAt.
+
+        A repeated Started (a crash between commit and answer) changes nothing.
+        """
         execution, about = self.execution, self.execution.about
         if execution.last_event_id:
             return
@@ -542,7 +548,7 @@ class _Run:
 
 
 def _failure(error: ExecutionError, frame: Frame) -> Failure:
-    """Return why a state failed; the cause names the state, unless the failure is one that is told as it came."""
+    """Return why a state failed; the cause names the state unless it is told as it came."""
     cause = error.cause
     if not isinstance(error, ReportedError):
         cause = (

@@ -1,4 +1,4 @@
-"""A definition's text compiled into a StateMachine, or refused with all its problems and their places."""
+"""A definition's text compiled into a StateMachine, or refused with all its problems."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from service.asl.validate import check_scope
 from service.asl.values import Json
 
 NESTING_DEPTH_MAX: Final = 20
-STATES_MAX: Final = 10_000
 INVALID_JSON: Final = "INVALID_JSON_DESCRIPTION"
+DUPLICATE_NAME: Final = "DUPLICATE_STATE_NAME"
 
 _READERS: Final[dict[str, Callable[[Node, str], State]]] = {
     "Choice": choice.read,
@@ -36,7 +36,10 @@ _FORKING_READERS: Final[dict[str, Callable[[Node, str, list[Node]], State]]] = {
 
 @dataclass(frozen=True, slots=True)
 class TaskReference:
-    """What a Task state calls, and where the definition says so. `function_name` is None unless it is literal."""
+    """What a Task state calls, and where the definition says so.
+
+    `function_name` is None unless it is literal.
+    """
 
     pointer: str
     resource: str
@@ -45,7 +48,7 @@ class TaskReference:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """States that lead to each other: those of the machine, of a Parallel branch, of a Map's iterations."""
+    """States that lead to each other: the machine's, a Parallel branch's, a Map iteration's."""
 
     start_at: str
     states: Mapping[str, State]
@@ -53,7 +56,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class StateMachine:
-    """A compiled definition. `scopes` is keyed by the JSON pointer of the object that holds the States."""
+    """A compiled definition.
+
+    `scopes` is keyed by the JSON pointer of the object that holds the States.
+    """
 
     text: str
     sha256: bytes
@@ -113,7 +119,7 @@ class _Compiler:
         self.problems = Problems()
         self.scopes: dict[str, Scope] = {}
         self.tasks: list[TaskReference] = []
-        self.state_count = 0
+        self.names: set[str] = set()
 
     def machine(self, document: Document) -> StateMachine | None:
         if not isinstance(document.value, dict):
@@ -168,9 +174,10 @@ class _Compiler:
 
     def _read_state(self, parent: str, name: str, value: Json, below: list[Node]) -> State | None:
         pointer = pointer_to(parent, name)
-        self.state_count += 1
-        if self.state_count > STATES_MAX:
-            return None
+        if name in self.names:
+            message = f"Duplicate state name: {name}"
+            self.problems.add(pointer, message, DUPLICATE_NAME)
+        self.names.add(name)
         if not isinstance(value, dict):
             self.problems.add(pointer, f"Expected a value of type Object but was {type_of(value)}")
             return None

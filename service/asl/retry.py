@@ -1,8 +1,8 @@
 """Retry and Catch: which failures they match, how long a retry waits, what a catcher hands on.
 
-ASL spec: "Errors", "Retrying After Error", "Fallback States". Observed: a result over the payload limit that a task
-returned is caught by States.ALL, although the guide calls States.DataLimitExceeded terminal; one that comes of the
-state's own data flow is not.
+ASL spec: "Errors", "Retrying After Error", "Fallback States". Observed: a result over the payload
+limit that a task returned is caught by States.ALL, although the guide calls
+States.DataLimitExceeded terminal; one that comes of the state's own data flow is not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ ERROR_NAMES_MAX: Final = 100
 
 
 class Failure(NamedTuple):
-    """Why a state failed. `by_task`: a handler's answer was at fault, not the state's own data flow."""
+    """Why a state failed.
+
+    `by_task`: a handler's answer was at fault, not the state's own data flow.
+    """
 
     error: str | None
     cause: str | None
@@ -86,7 +89,7 @@ class Retrier:
     has_full_jitter: bool = False
 
     def delay_seconds(self, attempt: int, random: Random) -> float:
-        """Return how long to wait before the next try, after `attempt` tries by this retrier (counted from 0)."""
+        """Return how long to wait before the next try, after `attempt` retries by this retrier."""
         limit = float(self.max_delay_seconds or MAX_DELAY_SECONDS_MAX)
         try:
             delay = min(self.interval_seconds * self.backoff_rate**attempt, limit)
@@ -104,7 +107,7 @@ class Catcher:
     result_path: Placement | None = None
 
     def output(self, value: Json, failure: Failure) -> Json:
-        """Return what the next state gets: the state's raw input `value` with the Error Output in it.
+        """Return what the next state gets: the raw input `value` with the Error Output in it.
 
         Raise ExecutionError when ResultPath has no place in `value`.
         """

@@ -1,4 +1,4 @@
-"""Static checks of how states lead to each other: dangling names, unreachable states, no way out."""
+"""Static checks of how states lead on: dangling names, unreachable states, no way out."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What all states have in common: their fields, the three decisions, and how the common fields are read."""
+"""What all states have in common: fields, the three decisions, and how the fields are read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
 from service.asl.context import Visit
 from service.asl.dataflow import Payload, Placement, Selection
@@ -25,7 +25,8 @@ STATE_NAME_CHARACTERS_MAX: Final = 80
 SECONDS_MAX: Final = 99_999_999
 BACKOFF_RATE_MAX: Final = 1_000_000.0
 
-# Fields of the other query language and of variables: known, so that the message can say what is amiss.
+# Fields of the other query language and of variables: known, so that the message can say what is
+# amiss.
 _NOT_SUPPORTED: Final = {
     "Assign": "Assign (variables)",
     "Arguments": "Arguments (JSONata)",
@@ -35,25 +36,22 @@ _NOT_SUPPORTED: Final = {
 EventDetails: TypeAlias = tuple[str, dict[str, Json] | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Goto:
+class Goto(NamedTuple):
     """Leave the state with this output, for the state named `next`; None ends the frame."""
 
     next: str | None
     output: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
+class Park(NamedTuple):
     """Wait for something, after noting these history events (type, details)."""
 
     waiting: OpenTask | OpenWait
     events: tuple[EventDetails, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Go on in several frames, after noting this history event; the state resumes when all have ended."""
+class Fork(NamedTuple):
+    """Go on in several frames, having noted this event; the state resumes when all have ended."""
 
     fork: OpenFork
     started: EventDetails
@@ -62,8 +60,7 @@ class Fork:
 Decision: TypeAlias = Goto | Park | Fork
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """Where one frame of a fork begins, and with what input."""
 
     scope: str
@@ -130,7 +127,7 @@ class ForkingState(State):
         raise NotImplementedError
 
     def branch_event(self, outcome: str, index: int) -> EventDetails | None:
-        """Return the history event of a branch that Started, Succeeded or Failed; None where there is none."""
+        """Return the history event of a branch that Started, Succeeded or Failed, or None."""
         raise NotImplementedError
 
     def result_of(self, fork: OpenFork) -> Json:
@@ -140,7 +137,10 @@ class ForkingState(State):
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What most states share, as it was read. The parts are None or empty where the type has no such field."""
+    """What most states share, as it was read.
+
+    The parts are None or empty where the type has no such field.
+    """
 
     name: str
     next: str | None

@@ -1,7 +1,8 @@
 """Choice state. ASL spec: "Choice State"; Step Functions guide: "Choice workflow state".
 
-A comparison of values of different types is false, never an error; a path that selects nothing is an error, except for
-IsPresent. Strings are ordered by UTF-16 code units, as the service orders them.
+A comparison of values of different types is false, never an error; a path that selects nothing is
+an error, except for IsPresent. Strings are ordered by UTF-16 code units, as the service orders
+them.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class And:
     rules: tuple[Rule, ...]
 
     def holds(self, value: Json, visit: Visit) -> bool:
-        """Return the outcome of the test; rules after the first that does not hold are not looked at."""
+        """Return the outcome of the test; it ends at the first rule that does not hold."""
         return all(rule.holds(value, visit) for rule in self.rules)
 
 
@@ -83,7 +84,7 @@ class Or:
     rules: tuple[Rule, ...]
 
     def holds(self, value: Json, visit: Visit) -> bool:
-        """Return the outcome of the test; rules after the first that holds are not looked at."""
+        """Return the outcome of the test; it ends at the first rule that holds."""
         return any(rule.holds(value, visit) for rule in self.rules)
 
 
@@ -194,7 +195,8 @@ def _is(predicate: Callable[[Json], bool]) -> Test:
 def string_matches(text: str, pattern: tuple[str, ...]) -> bool:
     """Return whether `text` is the parts of `pattern` with anything between them.
 
-    Each part is looked for once, from left to right: the time is bounded by the product of the lengths.
+    Each part is looked for once, from left to right: the time is bounded by the product of the
+    lengths.
     """
     first, *middle = pattern
     if not middle:
@@ -248,7 +250,8 @@ _ORDER: Final[tuple[tuple[str, Callable[..., bool]], ...]] = (
     ("GreaterThanEquals", operator.ge),
 )
 
-# Operator -> (test, JSON type that its literal must have). Each of these has a form that ends in Path as well.
+# Operator -> (test, JSON type that its literal must have). Each of these has a form that ends in
+# Path as well.
 _COMPARISONS: Final[dict[str, tuple[Test, type | tuple[type, ...]]]] = {
     **{f"String{name}": (_strings(compare), str) for name, compare in _ORDER},
     **{f"Numeric{name}": (_numbers(compare), (int, float)) for name, compare in _ORDER},

@@ -1,7 +1,8 @@
 """Reading a definition's objects field by field, noting everything that is wrong on the way.
 
-A reader never raises: a bad field is noted with its place and read as if it were not there, so that one pass finds all
-problems of a definition. What nobody asked for is an unknown field, which `close` notes.
+A reader never raises: a bad field is noted with its place and read as if it were not there, so that
+one pass finds all problems of a definition. What nobody asked for is an unknown field, which
+`close` notes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _TYPES: Final = (
 
 
 class Problems:
-    """What is wrong with a definition, as it is found: (code, message, pointer), at most PROBLEMS_MAX of them."""
+    """What is wrong with a definition: (code, message, pointer), at most PROBLEMS_MAX of them."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, str, str]] = []
@@ -85,7 +86,7 @@ class Node:
         return not missing
 
     def exclusive(self, *names: str) -> str | None:
-        """Return which one of these fields is there, or None; note a problem when there are several."""
+        """Return which of these fields is there, or None; note a problem when several are."""
         present = [name for name in names if self.has(name)]
         if len(present) > 1:
             message = f"Only one of these fields is allowed: [{', '.join(present)}]"
@@ -93,7 +94,7 @@ class Node:
         return present[0] if present else None
 
     def refuse(self, names: dict[str, str]) -> None:
-        """Note every one of these fields that is there as not supported, with what it belongs to."""
+        """Note every one of these fields that is there as not supported, by its feature."""
         for name, feature in names.items():
             if self.has(name):
                 self.wrong(name, f"{feature} is not supported", NOT_SUPPORTED)

@@ -1,4 +1,7 @@
-"""Map state, inline. ASL spec: "Map State"; Step Functions guide: "Using Map state in Inline mode"."""
+"""Map state, inline.
+
+ASL spec: "Map State"; Step Functions guide: "Using Map state in Inline mode".
+"""
 
 from __future__ import annotations
 
@@ -60,7 +63,10 @@ class Amount:
         if isinstance(number, bool) or not isinstance(number, allowed):
             written = number if isinstance(number, str) else shortened(number)
             kind = "integer" if self.is_integer else "float"
-            cause = f'The {self.field} field refers to value "{written}" which is not a valid {kind}: {path}'
+            cause = (
+                f'The {self.field} field refers to value "{written}" '
+                f"which is not a valid {kind}: {path}"
+            )
             raise ExecutionError(RUNTIME, cause)
         return number
 
@@ -85,7 +91,8 @@ class Map(ForkingState):
     def enter(self, visit: Visit) -> Fork:
         """Return the fork, with the items.
 
-        Raise ExecutionError("States.Runtime") when there is no list of items, or a limit is not a number.
+        Raise ExecutionError("States.Runtime") when there is no list of items, or a limit is not a
+        number.
         """
         value = self.effective_input(visit)
         items = self._items(value, visit)
@@ -153,7 +160,7 @@ class Map(ForkingState):
 
 
 def read(node: Node, name: str, scopes: list[Node]) -> Map:
-    """Return the state, noting what is wrong with it; `scopes` gets the iteration, to be read in turn."""
+    """Return the state, noting what is wrong; `scopes` gets the iteration, to be read in turn."""
     common = read_common(node, name)
     node.refuse(_DISTRIBUTED_ONLY)
     processor = _read_processor(node)

@@ -23,7 +23,7 @@ BRANCHES_MAX: Final = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parallel(ForkingState):
-    """Walk through several branches at once, each with the same input; the result is the list of their outputs."""
+    """Walk through several branches at once, each with the same input; the result lists outputs."""
 
     type: ClassVar[str] = "Parallel"
 
@@ -46,7 +46,7 @@ class Parallel(ForkingState):
 
 
 def read(node: Node, name: str, scopes: list[Node]) -> Parallel:
-    """Return the state, noting what is wrong with it; `scopes` gets the branches, to be read in turn."""
+    """Return the state, noting what is wrong; `scopes` gets the branches, to be read in turn."""
     common = read_common(node, name)
     branches: list[Node] = []
     if node.require("Branches"):

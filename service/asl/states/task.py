@@ -1,4 +1,7 @@
-"""Task state. ASL spec: "Task State"; Step Functions guide: "Task workflow state", "Integrating services"."""
+"""Task state.
+
+ASL spec: "Task State"; Step Functions guide: "Task workflow state", "Integrating services".
+"""
 
 from __future__ import annotations
 
@@ -127,15 +130,12 @@ class Limit:
             path = self.seconds.text
             cause = f"The {self.field} parameter does not reference an input value: {path}"
             raise ExecutionError(RUNTIME, cause) from error
-        if (
-            isinstance(seconds, int)
-            and not isinstance(seconds, bool)
-            and 0 < seconds <= SECONDS_MAX
-        ):
+        # Compared by type, not isinstance: true and false are no numbers.
+        if type(seconds) is int and 0 < seconds <= SECONDS_MAX:
             return seconds
         cause = (
-            f"The {self.field} parameter does not reference a positive integer up to {SECONDS_MAX}: "
-            f"{self.seconds.text} == {shortened(seconds)}"
+            f"The {self.field} parameter does not reference a positive integer "
+            f"up to {SECONDS_MAX}: {self.seconds.text} == {shortened(seconds)}"
         )
         raise ExecutionError(RUNTIME, cause)
 
@@ -185,7 +185,7 @@ def region_of(arn: str) -> str:
 
 
 def function_name_of(text: str) -> str:
-    """Return the bare name of a function that is given as a name or an ARN, with or without a qualifier."""
+    """Return the bare name of a function given as a name or an ARN, perhaps with a qualifier."""
     match = _LAMBDA.fullmatch(text)
     return match[1] if match else text.partition(":")[0]
 
@@ -215,7 +215,7 @@ def read(node: Node, name: str) -> Task:
 
 
 def literal_function_name(node: Node, target: LambdaFunction | ServiceCall) -> str | None:
-    """Return the bare name of the function that a task calls, or None when it calls none or a computed one."""
+    """Return the bare name of the function that a task calls, or None unless it is literal."""
     if isinstance(target, LambdaFunction):
         return target.name
     parameters = node.raw("Parameters")

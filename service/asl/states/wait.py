@@ -15,7 +15,8 @@ from service.asl.states.base import SECONDS_MAX, Goto, Park, State, read_common
 from service.asl.states.fields import Node
 from service.asl.values import Json, parse_timestamp
 
-# Observed: 24,855 days ahead is accepted, 24,856 days are not; the service counts in signed 32-bit seconds.
+# Observed: 24,855 days ahead is accepted, 24,856 days are not; the service counts in signed 32-bit
+# seconds.
 DELAY_SECONDS_MAX: Final = 2**31 - 1
 
 _FORMS: Final = ("Seconds", "SecondsPath", "Timestamp", "TimestampPath")
@@ -41,7 +42,8 @@ class SecondsPath:
     def resolve(self, value: Json, visit: Visit) -> datetime:
         """Return the moment at which the wait is over.
 
-        Raise ExecutionError("States.Runtime") unless the path yields an integer that is neither negative nor too large.
+        Raise ExecutionError("States.Runtime") unless the path yields an integer that is neither
+        negative nor too large.
         """
         seconds = _selected("SecondsPath", self.path, value, visit)
         at = f"{self.path.text} == {shortened(seconds)}"
@@ -77,7 +79,8 @@ class TimestampPath:
     def resolve(self, value: Json, visit: Visit) -> datetime:
         """Return the moment at which the wait is over.
 
-        Raise ExecutionError("States.Runtime") unless the path yields a timestamp that is not too far ahead.
+        Raise ExecutionError("States.Runtime") unless the path yields a timestamp that is not too
+        far ahead.
         """
         text = _selected("TimestampPath", self.path, value, visit)
         try:
@@ -99,7 +102,7 @@ Until: TypeAlias = Seconds | SecondsPath | Timestamp | TimestampPath
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(State):
-    """Hold the frame until a moment, which the definition may name in four ways, or until a signal."""
+    """Hold the frame until a moment, which may be named in four ways, or until a signal."""
 
     type: ClassVar[str] = "Wait"
 
@@ -134,7 +137,7 @@ def _later(visit: Visit, seconds: int) -> datetime:
 def _bounded(visit: Visit, moment: datetime) -> datetime:
     if (moment - visit.now).total_seconds() > DELAY_SECONDS_MAX:
         raise ExecutionError(RUNTIME, "Wait state delay is too long.")
-    return moment
+    return moment if moment > visit.now else visit.now
 
 
 def read(node: Node, name: str) -> Wait:
