@@ -16,6 +16,8 @@ PAYLOAD_BYTES_MAX: Final = 262_144
 # up near 254 levels, so a value this deep counts as too large while it is still easy to report.
 NESTING_MAX: Final = 200
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _TIMESTAMP: Final = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:\.([0-9]{1,9}))?(?:Z|([+-])([0-9]{2}):([0-9]{2}))"
@@ -73,12 +75,10 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
                 at_least += len(part) + 2
                 at_most += _ESCAPED_CHARACTER_BYTES_MAX * len(part) + 3
             elif isinstance(part, dict):
-                at_least += 1 if part else 2
-                at_most += 3
+                names = sum(map(len, part))
+                at_least += max(2, names + 4 * len(part) + 1)
+                at_most += _ESCAPED_CHARACTER_BYTES_MAX * names + 4 * len(part) + 3
                 below.extend(part.values())
-                for name in part:
-                    at_least += len(name) + 4
-                    at_most += _ESCAPED_CHARACTER_BYTES_MAX * len(name) + 4
             elif isinstance(part, list):
                 at_least += max(2, len(part) + 1)
                 at_most += 3
@@ -99,7 +99,7 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
 
 def text_of(value: Json) -> str:
     """Return the compact JSON text of a value, its characters unescaped where JSON allows it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
 
 
 def _text_bytes(value: Json) -> int:

@@ -96,8 +96,10 @@ def _array_length(arguments: list[Json], random: Random) -> Json:
 
 
 def _array_unique(arguments: list[Json], random: Random) -> Json:
+    array = _list(arguments, 0)
+    _check_size(array)
     first_of: dict[Hashable, Json] = {}
-    for element in _list(arguments, 0):
+    for element in array:
         first_of.setdefault(_identity(element), element)
     return list(first_of.values())
 
@@ -119,11 +121,8 @@ def _hash(arguments: list[Json], random: Random) -> Json:
     data, algorithm = arguments[0], _text(arguments, 1)
     if algorithm not in _ALGORITHMS:
         raise FunctionFailed(f"The algorithm must be one of {', '.join(_ALGORITHMS)}")
-    if exceeds(data):
-        raise FunctionFailed(f"The data is longer than {TEXT_CHARACTERS_MAX} characters")
-    text = data if isinstance(data, str) else text_of(data)
-    if len(text) > TEXT_CHARACTERS_MAX:
-        raise FunctionFailed(f"The data is longer than {TEXT_CHARACTERS_MAX} characters")
+    _check_size(data)
+    text = _short(data if isinstance(data, str) else text_of(data))
     return hashlib.new(_ALGORITHMS[algorithm], _utf8(text), usedforsecurity=False).hexdigest()
 
 
@@ -162,8 +161,7 @@ _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=
 
 
 def _json_to_string(arguments: list[Json], random: Random) -> Json:
-    if exceeds(arguments[0]):
-        raise FunctionFailed(f"The value is larger than {PAYLOAD_BYTES_MAX} bytes")
+    _check_size(arguments[0])
     return text_of(arguments[0])
 
 
@@ -234,7 +232,10 @@ def _text(arguments: list[Json], position: int) -> str:
 
 
 def _short_text(arguments: list[Json], position: int) -> str:
-    text = _text(arguments, position)
+    return _short(_text(arguments, position))
+
+
+def _short(text: str) -> str:
     if len(text) > TEXT_CHARACTERS_MAX:
         raise FunctionFailed(f"The text is longer than {TEXT_CHARACTERS_MAX} characters")
     return text
@@ -253,6 +254,12 @@ def _small_integer(arguments: list[Json], position: int) -> int:
     if not INTEGER_MIN <= number <= INTEGER_MAX:
         raise FunctionFailed(f"Argument {position + 1} must be in {INTEGER_MIN}..{INTEGER_MAX}")
     return number
+
+
+def _check_size(value: Json) -> None:
+    """Refuse what other calls made so large, or so deep, that it should not be walked or written."""
+    if exceeds(value):
+        raise FunctionFailed(f"The value is larger than {PAYLOAD_BYTES_MAX} bytes")
 
 
 def _utf8(text: str) -> bytes:

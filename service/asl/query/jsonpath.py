@@ -81,7 +81,10 @@ class PathNotFound(LookupError):
 
     def searched(self) -> str:
         """Return the JSON text of what was searched, cut to SEARCHED_CHARACTERS_MAX."""
-        return text_of(self._searched)[:SEARCHED_CHARACTERS_MAX]
+        try:
+            return text_of(self._searched)[:SEARCHED_CHARACTERS_MAX]
+        except RecursionError:
+            return "(nested too deep to be shown)"
 
 
 class PathNotSettable(ValueError):
