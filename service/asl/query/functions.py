@@ -257,7 +257,7 @@ def _small_integer(arguments: list[Json], position: int) -> int:
 
 
 def _check_size(value: Json) -> None:
-    """Refuse what other calls made so large, or so deep, that it should not be walked or written."""
+    """Refuse what other calls made too large, or too deep, to be walked or written."""
     if exceeds(value):
         raise FunctionFailed(f"The value is larger than {PAYLOAD_BYTES_MAX} bytes")
 
