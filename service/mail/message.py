@@ -40,7 +40,9 @@ _LINK = re.compile(r"https?://[^\s<>\"\x00-\x1f\x7f]+")
 _CONTENT = "{{ content }}"
 _TAG = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _MARK = re.compile("\ue000([0-9]+)\ue001")
-_MARK_AS_ATTRIBUTE = re.compile('\ue001=""')
+_MARK_IN_ELEMENT = re.compile('<[a-z](?:[^<>"\ue000]|"[^"]*")*\ue000')
+_ELEMENT_OR_MARK = re.compile("<([a-z][a-z0-9]*)|\ue000([0-9]+)\ue001")
+_IMPLIED = frozenset(("html", "head", "body", "tbody", "colgroup", "style"))
 
 _OPTIONS: dict[str, Any] = {
     "undefined": StrictUndefined,
@@ -251,13 +253,20 @@ def _inline_styles(source: str) -> str:
     """Return an HTML template with its styles moved into the elements.
 
     The inliner parses and rewrites HTML, so Jinja's tags wait outside while it works: a mark holds
-    the place of each. Raise ValueError when a tag stood where HTML has no text and was moved.
+    the place of each. Raise ValueError when a tag stands where HTML has no text, as the parser
+    moves such marks about.
     """
     tags = _TAG.findall(source)
     numbers = iter(range(len(tags)))
-    inlined = _INLINER.inline(_TAG.sub(lambda _: f"\ue000{next(numbers)}\ue001", source))
-    if _MARK.findall(inlined) != [str(number) for number in range(len(tags))]:
-        raise ValueError("a {% tag %} stands between table cells, or in a comment or style")
-    if _MARK_AS_ATTRIBUTE.search(inlined):
+    marked = _TAG.sub(lambda _: f"\ue000{next(numbers)}\ue001", source)
+    inlined = _INLINER.inline(marked)
+    if _skeleton(marked) != _skeleton(inlined):
+        raise ValueError("a {% tag %} stands between table cells, or in a style")
+    if _MARK_IN_ELEMENT.search(inlined):
         raise ValueError("a {% tag %} stands inside an element's tag, but not in a quoted value")
     return _MARK.sub(lambda mark: tags[int(mark[1])], inlined)
+
+
+def _skeleton(markup: str) -> list[tuple[str, str]]:
+    """Return elements and marks in their order, without the elements that HTML itself adds."""
+    return [found for found in _ELEMENT_OR_MARK.findall(markup.lower()) if found[0] not in _IMPLIED]

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.header import Header
-from email.utils import format_datetime, parseaddr, quote
+from email.utils import format_datetime, quote, unquote
 from functools import lru_cache
 
 DISPLAY_NAME_CHARACTERS_MAX = 100
@@ -25,6 +25,7 @@ HEADERS_REMEMBERED = 1024
 
 _ADDRESS = re.compile(r"[^\x00-\x20\x7f<>()\[\]:;,\\\"@]+@[^\x00-\x20\x7f<>()\[\]:;,\\\"@]+")
 _MESSAGE_ID = re.compile(r"<[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,120}@[A-Za-z0-9.-]{1,120}>")
+_MAILBOX = re.compile(r"(?P<name>[^<>\r\n]*)<(?P<bracketed>[^<>]*)>|(?P<bare>[^<>]*)")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN_PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
@@ -60,9 +61,11 @@ def parse_mailbox(text: str) -> Mailbox:
 
     Raise InvalidHeader when it is neither.
     """
-    name, address = parseaddr(text)
-    if _ADDRESS.fullmatch(address) is None:
+    found = _MAILBOX.fullmatch(text.strip())
+    address = (found["bracketed"] or found["bare"]) if found else ""
+    if found is None or _ADDRESS.fullmatch(address) is None:
         raise InvalidHeader(f"{text!r} is not of the form Name <address>")
+    name = unquote((found["name"] or "").strip())
     return Mailbox(_checked("From", name, DISPLAY_NAME_CHARACTERS_MAX), address)
 
 

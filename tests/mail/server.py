@@ -4,7 +4,7 @@ import asyncio
 import ssl
 from collections import defaultdict, deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult
 
@@ -131,10 +131,9 @@ class _Conversation(SMTP):
         self._owner = owner
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         if self._original_transport is None:
             self._owner.connections += 1
-        self._owner._transports.append(transport)
+        self._owner._transports.append(cast(asyncio.Transport, transport))
         super().connection_made(transport)
 
 
