@@ -36,7 +36,7 @@ def is_form(request: web.BaseRequest) -> bool:
 
 
 async def read_members(request: web.Request) -> dict[str, Json]:
-    """Return the members of the JSON object, or the filled-in fields of the form, in the body.
+    """Return the members of the JSON object, or the fields of the form, that the body is.
 
     Raise Problem for any other type (415), for a body that is too large (413), too slow (408) or
     malformed (400), and for text with NUL characters or lone surrogates (422).
@@ -110,9 +110,10 @@ def _json_members(text: str) -> dict[str, Json]:
 
 
 def _form_members(text: str) -> dict[str, Json]:
-    """Return the fields that were filled in: an empty field of a form says nothing."""
     try:
-        fields = parse_qsl(text, errors="strict", max_num_fields=FORM_FIELDS_MAX)
+        fields = parse_qsl(
+            text, keep_blank_values=True, errors="strict", max_num_fields=FORM_FIELDS_MAX
+        )
     except ValueError as error:
         raise Problem("malformed_form", f"The body is not a form: {error}.") from None
     members: dict[str, Json] = dict(fields)

@@ -13,7 +13,6 @@ from service.api.bodies import BODY_BYTES_MAX, FORM_TYPE
 from service.api.problems import CONTENT_TYPE as PROBLEM_TYPE
 from service.api.problems import STATUS_BY_CODE
 from service.api.schemas import (
-    TOKEN_CHARACTERS_MAX,
     Live,
     ProblemDocument,
     Readiness,
@@ -119,8 +118,8 @@ def _signup_status() -> dict[str, Any]:
 
 def _verify_page() -> dict[str, Any]:
     parameters = [
-        ("id", "The signup's id, for people to read; it decides nothing.", None),
-        ("token", "The token, for browsers that run no scripts.", TOKEN_CHARACTERS_MAX),
+        ("id", "The signup's id, for people to read; it decides nothing."),
+        ("token", "The token, for browsers that run no scripts; what is none is ignored."),
     ]
     return {
         "parameters": [
@@ -128,9 +127,9 @@ def _verify_page() -> dict[str, Any]:
                 "name": name,
                 "in": "query",
                 "description": description,
-                "schema": {"type": "string"} | ({"maxLength": longest} if longest else {}),
+                "schema": {"type": "string"},
             }
-            for name, description, longest in parameters
+            for name, description in parameters
         ],
         **_operation(
             "confirmPage",

@@ -118,14 +118,12 @@ class _Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         """Return the answer to a request that is no HTTP, or that failed outside the middleware."""
         if status == 400:
-            # Anyone can send such bytes at any rate; they say nothing about this service.
-            log.debug("request_malformed", rule=message)
+            # Anyone can send such bytes at any rate, and they may hold what no log should.
+            log.debug("request_malformed", error=type(exc).__name__)
             problem = Problem("malformed_request", "The request is not HTTP as RFC 9112 has it.")
         else:
             log.error("request_failed", exc_info=exc)
             problem = Problem("internal_error", "Something went wrong here.")
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun; the connection can only be cut")
         response = render_json(request, problem)
         response.headers["Server"] = "Countersign"  # else aiohttp adds its own, with versions
         response.force_close()

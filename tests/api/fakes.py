@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from service.accounts.address import parse_address
 from service.accounts.directory import AccountView, NotPending, Page
 from service.accounts.signup import Begun, SignupRequest, Verification
 from service.accounts.tokens import UnknownToken
@@ -60,6 +61,8 @@ class FakeDirectory:
         self, *, email: str | None, status: str | None, cursor: str | None, limit: int
     ) -> Page:
         self._called("list", (email, status, cursor, limit))
+        if email is not None:
+            parse_address(email)
         return Page([*self.accounts.values()], self.next_cursor)
 
     async def get(self, id: UUID) -> AccountView | None:

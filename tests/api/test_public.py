@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp import web
 
-from service.api import PublicDeps, create_public_app
+from service.api import PublicDeps, create_public_app, serve_app
+from service.api.application import new_application
 from service.api.bodies import BODY_BYTES_MAX
 from tests.api.conftest import Open, Port
 from tests.api.fakes import ID, SECRET, TOKEN, FakeProbe, FakeSignups
@@ -20,13 +22,17 @@ PATHS = ["/", "/verify", "/openapi.json", "/health/live", "/health/ready"]
 
 
 async def raw(port: Port, request: bytes) -> tuple[bytes, bytes]:
-    """Send bytes, and return head and body of what comes until the connection is closed."""
+    """Send bytes, and return the interim responses and head of the answer, and its body."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port.served.port)
     writer.write(request)
-    answer = await asyncio.wait_for(reader.read(), 5)
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+        while b"\r\nContent-Length: " not in head:
+            head += await reader.readuntil(b"\r\n\r\n")
+        length = head.partition(b"\r\nContent-Length: ")[2].partition(b"\r\n")[0]
+        body = await reader.readexactly(int(length))
     writer.close()
     await writer.wait_closed()
-    head, _, body = answer.partition(b"\r\n\r\n")
     return head, body
 
 
@@ -155,6 +161,27 @@ async def test_bad_http_is_answered_by_a_problem(public: Port, request_bytes: by
     assert b"application/problem+json" in head
 
 
+async def test_bad_http_is_not_repeated_in_the_log(public: Port) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await raw(public, b"GET /verify?token=secret\xff HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert lines == [
+        {"event": "request_malformed", "log_level": "debug", "error": "InvalidURLError"}
+    ]
+
+
+async def test_fault_outside_the_middleware_is_logged_and_not_shown(open_port: Open) -> None:
+    @web.middleware
+    async def failing(request: web.Request, handler: Any) -> web.StreamResponse:
+        raise RuntimeError("the password is hunter2")
+
+    port = await open_port(new_application([failing]))
+    with structlog.testing.capture_logs() as lines:
+        answer = await port.ask("GET", "/")
+    assert (answer.status, answer.json["code"]) == (500, "internal_error")
+    assert "hunter2" not in answer.text
+    assert [line["event"] for line in lines] == ["request_failed"]
+
+
 async def test_broken_chunks_are_answered_by_a_problem(public: Port, signups: FakeSignups) -> None:
     head, body = await raw(
         public,
@@ -170,11 +197,10 @@ async def test_slow_body_is_given_up(
     public: Port, signups: FakeSignups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.api.bodies.BODY_SECONDS_MAX", 0.01)
-    monkeypatch.setattr("service.api.server.LINGERING_SECONDS", 0.01)
     head, body = await raw(
         public,
         b"POST /signup HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 10\r\nConnection: close\r\n\r\n{",
+        b"Content-Length: 10\r\n\r\n{",
     )
     assert b" 408 " in head.splitlines()[0]
     assert json.loads(body)["code"] == "body_timeout"
@@ -183,14 +209,13 @@ async def test_slow_body_is_given_up(
 
 async def test_client_waiting_for_leave_to_send_gets_it(public: Port) -> None:
     body = json.dumps(ADA).encode()
-    head, rest = await raw(
+    head, _ = await raw(
         public,
         b"POST /signup HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        b"Expect: 100-continue\r\nConnection: close\r\n"
+        b"Expect: 100-continue\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (len(body), body),
     )
-    assert head == b"HTTP/1.1 100 Continue"
-    assert rest.startswith(b"HTTP/1.1 202 Accepted\r\n")
+    assert head.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 202 Accepted\r\n")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +231,7 @@ async def test_expectations_that_cannot_be_met_are_answered_at_once(
     head, body = await raw(
         public,
         f"POST /signup HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        f"Connection: close\r\nExpect: {expect}\r\nContent-Length: {length}\r\n\r\n".encode(),
+        f"Expect: {expect}\r\nContent-Length: {length}\r\n\r\n".encode(),
     )
     assert b"100 Continue" not in head
     assert json.loads(body)["code"] == code
@@ -304,8 +329,6 @@ async def test_closing_lets_a_request_in_flight_end(
 
 
 async def test_taken_port_is_refused(public: Port, public_deps: PublicDeps) -> None:
-    from service.api import serve_app
-
     with pytest.raises(OSError, match="address already in use"):
         await serve_app(create_public_app(public_deps), "127.0.0.1", public.served.port)
 

@@ -75,7 +75,7 @@ async def test_silent_database_asks_for_another_try(public: Port, signups: FakeS
         (TOKEN, "expired", 410, "This link has expired"),
         (TOKEN, "superseded", 410, "This address is confirmed already"),
         ("forged", "verified", 404, "This link is not valid"),
-        ("", "verified", 422, "token is missing."),
+        ("", "verified", 404, "This link is not valid"),
     ],
 )
 async def test_form_of_the_page_is_answered_by_a_page(
