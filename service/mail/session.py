@@ -6,7 +6,7 @@ times, and does not tell which command a failure answered, on which everything d
 
 import ssl
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import aiosmtplib
@@ -45,7 +45,7 @@ class Server:
     port: int
     tls: Tls
     username: str | None
-    password: str | None
+    password: str | None = field(repr=False)
     local_hostname: str
     timeouts: Timeouts
 

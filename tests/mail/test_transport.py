@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.mail import MailRefused, MailUnavailable, SmtpTransport, Timeouts
+from service.mail.session import Server
 from tests.mail.certificate import client_context, server_context
 from tests.mail.server import HANG_UP, HOLD, MailServer, Received, only
 
@@ -520,6 +521,11 @@ async def test_wrong_password_is_unavailable_and_not_repeated_in_the_error(
     assert (kind, code, status) == (MailUnavailable, 535, "5.7.8")
     assert message.startswith("AUTH was answered 535 5.7.8")
     assert "mistyped" not in message
+
+
+def test_password_is_not_in_what_is_shown_of_a_server() -> None:
+    server = Server("h", 25, "none", "ada", "secret", "service.example", QUICK)
+    assert "secret" not in repr(server)
 
 
 async def test_login_where_none_is_offered_is_unavailable(
