@@ -1,0 +1,60 @@
+"""The claimer: brings executions whose time has come into this worker's memory.
+
+It asks at the next due time it knows of, and once a second in any case, since another replica may
+have put an earlier one there. The first question is the cheap one (when is the next?), so an idle
+service costs one index look-up a second.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import structlog
+
+from service import metrics
+from service.engine.ports import Clock, Store, Unavailable
+from service.engine.timers import Timers
+from service.engine.worker import Worker
+
+log = structlog.get_logger()
+
+CLAIMS_AT_ONCE: Final = 500
+POLL_SECONDS: Final = 1.0
+
+
+class Claimer:
+    """Claims what is due, never more than there is room for."""
+
+    def __init__(self, worker: Worker, store: Store, timers: Timers, clock: Clock) -> None:
+        self._worker = worker
+        self._store = store
+        self._timers = timers
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Claim whenever something is due until cancelled."""
+        while True:
+            await self._timers.due.wait()
+            self._timers.due.clear()
+            try:
+                await self._claim()
+            except Unavailable as error:
+                log.warning("claim_failed", reason=str(error))
+            except Exception:
+                log.exception("claim_failed")
+
+    async def _claim(self) -> None:
+        while True:
+            next_due = await self._store.next_due()
+            if next_due is None:
+                return
+            if next_due > self._clock.now():
+                self._timers.arm(next_due)
+                return
+            await self._worker.has_room.wait()
+            limit = min(self._worker.slots, CLAIMS_AT_ONCE)
+            claims = await self._store.claim_due(self._worker.id, limit)
+            metrics.CLAIMS.inc(len(claims))
+            await self._worker.adopt(claims)
+            if not claims:
+                return  # whoever locked them has them

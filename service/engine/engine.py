@@ -1,0 +1,225 @@
+"""The engine: starts, signals and stops executions; opens and closes the parts that run them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from service import metrics
+from service.asl import Execution, Json, Started, Stopped
+from service.documents import dumps
+from service.engine.arns import Arns
+from service.engine.claimer import POLL_SECONDS, Claimer
+from service.engine.clock import DatabaseClock
+from service.engine.definitions import Definitions
+from service.engine.ids import new_id
+from service.engine.ports import Effect, ExecutionDoesNotExist, Key, Store, Unavailable
+from service.engine.rescuer import Rescuer
+from service.engine.timers import Timers
+from service.engine.turn import NewRow, Request, Surroundings, Tenure, Turn
+from service.engine.worker import Worker
+
+log = structlog.get_logger()
+
+SWEEP_SECONDS: Final = 60.0
+TIDY_SECONDS: Final = 600.0
+REFRESH_SECONDS: Final = 5.0
+ROWS_AT_ONCE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an operator can set of the engine."""
+
+    lease_seconds: float = 30.0
+    shutdown_seconds: float = 10.0
+    retention_days: int = 30
+
+
+class Engine:
+    """One worker and what drives it."""
+
+    def __init__(
+        self,
+        store: Store,
+        definitions: Definitions,
+        surroundings: Surroundings,
+        clock: DatabaseClock,
+        settings: Settings,
+        arns: Arns,
+        *,
+        hint: Callable[[UUID], None] = lambda owner: None,
+    ) -> None:
+        self.id = new_id(clock.now(), 0)
+        self.definitions = definitions
+        self._store = store
+        self._clock = clock
+        self._surroundings = surroundings
+        self._settings = settings
+        self._worker = Worker(self.id, store, definitions, surroundings, arns)
+        self._timers = Timers(clock)
+        self._worker.rested = self._timers.arm
+        self._worker.hinted = hint
+        self._claimer = Claimer(self._worker, store, self._timers, clock)
+        self._rescuer = Rescuer(self._worker, store, clock, settings.lease_seconds)
+        self._beat = asyncio.Event()
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._is_closing = False
+
+    # What callers ask for
+
+    def new_id(self, bucket: int) -> UUID:
+        """Return a fresh id in this bucket."""
+        return new_id(self._clock.now(), bucket)
+
+    async def start(
+        self, machine: str, name: str, input: Json, *, key: Key, effects: Sequence[Effect] = ()
+    ) -> None:
+        """Start an execution and return once it is stored, its effects with it, or neither.
+
+        Raises StateMachineDoesNotExist, ExecutionAlreadyExists, Overloaded, Unavailable, Rejected.
+        """
+        self._admit()
+        definition = await self.definitions.current(machine)
+        about = self._worker.about(machine, name, input, self._clock.now())
+        tenure = Tenure(key, 0, definition, name, Execution.new(about))
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        new = NewRow(dumps(input).decode(), stored)
+        turn = Turn(tenure, [Started()], self._surroundings, new=new, effects=effects)
+        self._worker.begin(tenure, turn)
+        await stored
+        metrics.EXECUTIONS_STARTED.labels(machine).inc()
+
+    async def request(
+        self,
+        effect: Effect,
+        *,
+        signal: Callable[[Mapping[str, object] | None], Key | None] = lambda row: None,
+    ) -> Mapping[str, object] | None:
+        """Run one effect in the next batch and return its row.
+
+        If `signal` names a key for that row, the execution is signalled in the same transaction.
+        Raises Overloaded, Unavailable, Rejected.
+        """
+        self._admit()
+        answer: asyncio.Future[Mapping[str, object] | None] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._worker.committer.submit(Request(effect, signal, answer))
+        return await answer
+
+    async def stop(self, key: Key, error: str | None = None, cause: str | None = None) -> None:
+        """Stop a running execution wherever it is: its present owner is fenced.
+
+        Raises ExecutionDoesNotExist when nothing runs under this key, Unavailable.
+        """
+        claims = await self._store.seize(self.id, [key])
+        if not claims:
+            raise ExecutionDoesNotExist(str(key.id))
+        await self._worker.adopt(claims, Stopped(error, cause))
+        await self._worker.left(key)
+
+    def nudge(self) -> None:
+        """Look for signals that another replica stored for executions held here."""
+        self._beat.set()
+
+    def _admit(self) -> None:
+        if self._is_closing:
+            raise Unavailable("the service is shutting down")
+        self._worker.committer.admit()
+
+    # Its life
+
+    async def open(self) -> None:
+        """Take up the lease and start the loops. Raises Unavailable."""
+        await self._rescuer.open()
+        await self.definitions.refresh()
+        every = self._timers.every
+        every("poll", POLL_SECONDS, self._timers.due)
+        every("beat", self._rescuer.beat_seconds, self._beat)
+        self._timers.open()
+        self._run("committer", self._worker.committer.run())
+        self._run("quarantine", self._worker.quarantine.run())
+        self._run("claimer", self._claimer.run())
+        self._run("rescuer", self._rescuer.run(self._beat))
+        self._run("sweep", self._repeat(every("sweep", SWEEP_SECONDS), self._sweep))
+        self._run("tidy", self._repeat(every("tidy", TIDY_SECONDS), self._tidy))
+        self._run(
+            "refresh", self._repeat(every("refresh", REFRESH_SECONDS), self.definitions.refresh)
+        )
+        self._timers.due.set()
+
+    def reasons(self) -> dict[str, str]:
+        """Return why this engine is not ready, by part; nothing when it is."""
+        reasons = {
+            f"engine.{name}": "the loop has ended"
+            for name, task in self._loops.items()
+            if task.done()
+        }
+        if not self._loops:
+            reasons["engine"] = "not open"
+        elif not self._rescuer.is_alive or self._worker.committer.is_down:
+            reasons["database"] = "does not answer"
+        if self._is_closing:
+            reasons["engine"] = "shutting down"
+        return reasons
+
+    async def close(self) -> None:
+        """Finish what is in flight within the time allowed, give up the rest and the lease."""
+        self._is_closing = True
+        self._timers.close()
+        for name in ("claimer", "rescuer", "quarantine", "sweep", "tidy", "refresh"):
+            await self._end(name)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._worker.finished(), self._settings.shutdown_seconds)
+        await self._end("committer")
+        self._worker.close()
+        try:
+            left = await self._store.release(self.id)
+            log.info("lease_given_up", executions=left)
+        except Unavailable as error:
+            log.warning("lease_kept", reason=str(error))
+
+    async def _sweep(self) -> None:
+        if await self._store.sweep(ROWS_AT_ONCE):
+            log.warning("invariant_mended", rule="a running row has a due time or an owner")
+
+    async def _tidy(self) -> None:
+        deleted = ROWS_AT_ONCE
+        while deleted >= ROWS_AT_ONCE:
+            deleted = await self._store.tidy(self._settings.retention_days, ROWS_AT_ONCE)
+
+    async def _repeat(
+        self, pulse: asyncio.Event, duty: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        while True:
+            await pulse.wait()
+            pulse.clear()
+            try:
+                await duty()
+            except Unavailable as error:
+                log.warning("duty_failed", duty=duty.__name__, reason=str(error))
+            except Exception:
+                log.exception("duty_failed", duty=duty.__name__)
+
+    def _run(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(_report)
+        self._loops[name] = task
+
+    async def _end(self, name: str) -> None:
+        task = self._loops.get(name)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.error("loop_died", loop=task.get_name(), exc_info=task.exception())

@@ -1,0 +1,386 @@
+"""What the engine needs from outside, and the values that cross that border.
+
+`store` satisfies `Store` and `Transaction` structurally; `tasks` provides the handlers. A
+`Transaction` is one database transaction for the steps of many executions; its methods are called
+in the order in which they stand here. Every method of a store raises `Unavailable` when the
+database does not answer (connection lost or refused, server shutting down), `Contended` for a lock
+not granted in time or a deadlock, `Rejected` for data the database refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, NamedTuple, Protocol, TypeAlias
+from uuid import UUID
+
+from service.asl import Json, RunTask, StateMachine, Status, TaskFailed
+
+BUCKETS: Final = 256
+
+
+class Unavailable(Exception):
+    """The database does not answer. Whether the last commit took place may be unknown."""
+
+    retry_after_seconds = 2.0
+
+
+class Overloaded(Exception):
+    """A bounded queue is full; nothing was stored."""
+
+    retry_after_seconds = 1.0
+
+
+class Contended(Exception):
+    """A lock was not granted in time, or a deadlock was broken: worth another try."""
+
+
+class Rejected(Exception):
+    """The database refuses a value (SQLSTATE class 22 or 23, or text that has no encoding)."""
+
+
+class ExecutionAlreadyExists(Exception):
+    """Another execution of this machine has the name."""
+
+
+class ExecutionDoesNotExist(Exception):
+    """No execution has this key."""
+
+
+class StateMachineDoesNotExist(Exception):
+    """No machine has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no state machine is named {name!r}")
+        self.name = name
+
+
+class Key(NamedTuple):
+    """Where an execution lives. Every key begins with its bucket (0-255)."""
+
+    bucket: int
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One row for a statement in `sql/queries` that shares the checkpoint's transaction.
+
+    The statement takes `$1::int[]`, the ordinals of the rows, and then one array for each member of
+    `row`, and returns at most one row for each ordinal, beginning with it.
+    """
+
+    query: str
+    row: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An execution's row as it was when this worker came to own it."""
+
+    key: Key
+    epoch: int
+    machine: str
+    definition: bytes
+    name: str
+    input: str
+    started_at: datetime
+    checkpoint: bytes | None
+    is_signalled: bool
+    claims: int  # since the last checkpoint, this one included
+    quarantined: int  # times it was begun in the quarantine lane since the last checkpoint
+    claimed_at: datetime  # by the database's clock
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where an execution stands after a step. `owner` None: it leaves this worker's memory."""
+
+    key: Key
+    epoch: int  # the row's new epoch
+    status: Status
+    due_at: datetime | None
+    owner: UUID | None
+    document: bytes | None  # None when the execution has ended
+    output: str | None
+    error: str | None
+    cause: str | None
+    stopped_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewExecution:
+    """An execution to insert as it stands after its first step: no second write is needed for that.
+
+    `first.owner` is the worker that goes on with it at once, without a claim; None leaves it to
+    whoever claims it.
+    """
+
+    machine: str
+    definition: bytes  # SHA-256 of the definition's text
+    name: str
+    input: str  # JSON text
+    started_at: datetime
+    first: Checkpoint  # of epoch 1
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """The history events of one step, as one row."""
+
+    key: Key
+    first_event_id: int
+    events: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Signalling:
+    """What became of a signal. `claim`: the execution was at rest and is ours now; else `owner` has
+    it in memory.
+    """
+
+    key: Key
+    owner: UUID
+    claim: Claim | None
+
+
+class Transaction(Protocol):
+    """One transaction. What happened inside is committed when its context manager ends without an
+    exception.
+    """
+
+    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
+        """Insert executions; return the keys that stand now (an ambiguous commit's own rows
+        included).
+
+        A row whose (bucket, machine, name) another id has is left out, and so is its key.
+        """
+        ...
+
+    async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
+        """Lock the rows whose epoch is still this one, in sorted order; return each one's
+        `is_signalled`.
+        """
+        ...
+
+    async def apply(self, effects: Sequence[Effect]) -> Sequence[Mapping[str, object] | None]:
+        """Run effects, one statement for each query name; return the row of each, or None where it
+        returned none.
+        """
+        ...
+
+    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
+        """Mark running executions as signalled, claiming for `owner` those at rest. Unknown or
+        ended ones are left out.
+        """
+        ...
+
+    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
+        """Write checkpoints (clearing signal and claim counts) and append history."""
+        ...
+
+
+class Store(Protocol):
+    """The executions, outside the committer's transaction. Leases and wake-ups go by the database's
+    clock.
+    """
+
+    def transaction(self, lock_patience_ms: int) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction in which no lock is waited for longer than this (Contended)."""
+        ...
+
+    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+        """Claim at most `limit` resting executions whose timer is due, earliest first, skipping
+        locked rows.
+        """
+        ...
+
+    async def next_due(self) -> datetime | None:
+        """Return the earliest due time of all resting executions."""
+        ...
+
+    async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
+        """Return key and epoch of every row that `owner` holds: what to compare memory with after
+        an outage.
+        """
+        ...
+
+    async def claim_owned(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Return those of the rows that `owner` holds, as they are: what to go on from after an
+        ambiguous commit.
+        """
+        ...
+
+    async def seize(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Claim running executions whoever holds them: their present owner is fenced. Ended ones
+        are left out.
+        """
+        ...
+
+    async def quarantine(self, key: Key, epoch: int) -> bool:
+        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
+        ...
+
+    async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
+        """Renew the worker's lease; return the database's clock and the keys of its signalled
+        executions.
+        """
+        ...
+
+    async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
+        """Claim at most `limit` executions whose owner's lease ran out or who has no heartbeat row
+        at all.
+        """
+        ...
+
+    async def let_go(self, key: Key, epoch: int, delay_seconds: float) -> bool:
+        """Put one claim back, due after the delay, its claim count kept; False when the epoch no
+        longer stands.
+        """
+        ...
+
+    async def release(self, owner: UUID) -> int:
+        """Give up everything `owner` holds (due at once for others) and its lease; return how many
+        rows.
+        """
+        ...
+
+    async def sweep(self, limit: int) -> int:
+        """Make due at once RUNNING rows with neither due time nor owner (the invariant); return how
+        many.
+        """
+        ...
+
+    async def tidy(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` closed executions older than this, drop passed history days, make
+        coming ones.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One heartbeat's answer."""
+
+    now: datetime
+    signalled: Sequence[Key]
+
+
+class Machines(Protocol):
+    """Definitions, compiled once each."""
+
+    async def current(self, name: str) -> StateMachine:
+        """Return the definition that new executions of this machine take. Raises
+        StateMachineDoesNotExist.
+        """
+        ...
+
+    async def pinned(self, definition: bytes) -> StateMachine:
+        """Return the definition with this SHA-256, which an execution was started on."""
+        ...
+
+    def cached(self, definition: bytes) -> StateMachine | None:
+        """Return a pinned definition if it is in memory: for use inside a transaction."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a file's content. `current` is the SHA-256 that new executions take."""
+
+    is_published: bool
+    current: bytes
+
+
+class DefinitionStore(Protocol):
+    """The texts of definitions, and which of them each machine's new executions take."""
+
+    async def currents(self) -> Mapping[str, bytes]:
+        """Return the SHA-256 of the current definition of every machine, by name."""
+        ...
+
+    async def definition(self, sha256: bytes) -> str | None:
+        """Return the text of a definition."""
+        ...
+
+    async def publish_file(
+        self, name: str, file: str, text: str, sha256: bytes, *, edited: bool
+    ) -> Published:
+        """Make a file's text the machine's current definition, unless that would bring back an
+        older build's.
+
+        `edited`: the file changed under a running service, which is an operator's wish in any case.
+        Else the text is published only when this file never published it before.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """The time that decides: never the machine's wall clock."""
+
+    def now(self) -> datetime: ...
+
+    def observe(self, now: datetime) -> None:
+        """Be told of a moment that the database has seen: `now` never answers less again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a handler is given besides its input."""
+
+    execution: Key
+    machine: str
+    name: str  # the execution's
+    state: str
+    idempotency_key: UUID  # the same for retries and repeats of one state entry
+    attempt: int
+    heartbeat: Callable[[], None] = field(default=lambda: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A handler's output. `acknowledges_signal`: it says what a signal would (see
+    `asl.events.Signalled`).
+    """
+
+    output: Json
+    acknowledges_signal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CoroutineHandler:
+    """Performed after the commit, at least once, with a stable key. What it raises becomes
+    TaskFailed, named by class.
+    """
+
+    run: Callable[[Json, Task], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class EffectHandler:
+    """Performed exactly once: inside the transaction that commits the checkpoint.
+
+    `effect` may raise ExecutionError for input it cannot use; `answer` reads the row that the
+    statement returned.
+    """
+
+    effect: Callable[[Json, Task], Effect]
+    answer: Callable[[Mapping[str, object] | None], Answer]
+
+
+Handler: TypeAlias = CoroutineHandler | EffectHandler
+
+
+class Handlers(Protocol):
+    """From a task's resource to what performs it."""
+
+    def resolve(self, command: RunTask) -> tuple[Handler, Json] | TaskFailed:
+        """Return the handler and its input, or the failure when there is none.
+
+        `arn:aws:states:::lambda:invoke` is unwrapped here, and its answer wrapped as the service
+        does.
+        """
+        ...

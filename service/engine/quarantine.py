@@ -1,0 +1,82 @@
+"""The quarantine lane: executions that may be what a worker died of, one at a time.
+
+A worker that dies takes everything in its memory down with it, and one of those executions may be
+the reason. From its second claim without progress an execution therefore runs here: alone in the
+lane, and alone in its batch. Only a beginning in the lane that made no progress counts against it,
+so the innocents that were in flight beside it are not punished. After some such deaths it ends as
+FAILED, where an operator sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final, Protocol
+
+import structlog
+
+from service.asl import Event, Poisoned
+from service.engine.ports import Claim, Store, Unavailable
+from service.engine.turn import Tenure
+
+log = structlog.get_logger()
+
+SUSPECT_FROM_CLAIMS: Final = 2
+DEATHS_MAX: Final = 3
+EXAMINATION_SECONDS_MAX: Final = 60.0
+OUTAGE_DELAY_SECONDS: Final = 1.0
+POISONED: Final = "Engine.WorkerLost"
+
+
+class Adopt(Protocol):
+    """Takes one claim into memory; None when that failed."""
+
+    async def __call__(
+        self, claim: Claim, *events: Event, is_alone: bool = False
+    ) -> Tenure | None: ...
+
+
+class Quarantine:
+    """The lane of one worker. It holds no more claims than the worker has slots."""
+
+    def __init__(self, store: Store, adopt: Adopt) -> None:
+        self.suspects: deque[Claim] = deque()
+        self._store = store
+        self._adopt = adopt
+        self._has_suspects = asyncio.Event()
+
+    def add(self, claim: Claim) -> None:
+        """Put a claim at the end of the lane."""
+        self.suspects.append(claim)
+        self._has_suspects.set()
+
+    async def run(self) -> None:
+        """Examine one suspect after the other until cancelled."""
+        while True:
+            await self._has_suspects.wait()
+            self._has_suspects.clear()
+            while self.suspects:
+                try:
+                    await self._examine(self.suspects[0])
+                except Unavailable:
+                    await asyncio.sleep(OUTAGE_DELAY_SECONDS)
+                else:
+                    self.suspects.popleft()
+
+    async def _examine(self, claim: Claim) -> None:
+        """Run one suspect until it makes progress, or end it after too many deaths."""
+        if not await self._store.quarantine(claim.key, claim.epoch):
+            return
+        events: tuple[Event, ...] = ()
+        if claim.quarantined >= DEATHS_MAX:
+            log.error("execution_poisoned", execution=str(claim.key.id), deaths=claim.quarantined)
+            events = (Poisoned(POISONED, f"{claim.quarantined} workers were lost at this step"),)
+        tenure = await self._adopt(claim, *events, is_alone=True)
+        if tenure is None:
+            return
+        try:
+            await asyncio.wait_for(tenure.over.wait(), EXAMINATION_SECONDS_MAX)
+        except TimeoutError:
+            # A slow task is no death, and the others in the lane have waited long enough.
+            log.warning("quarantine_passed_on", execution=str(claim.key.id))
+        tenure.is_alone = False

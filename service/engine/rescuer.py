@@ -1,0 +1,89 @@
+"""Leases: this worker's own heartbeat, and the executions of those whose heartbeat has stopped.
+
+One heartbeat row for each worker, by the database's clock, is the lease of everything it owns. A
+worker that merely could not reach the database is not dead, though: when the database comes back
+after an outage, every heartbeat in it is stale. So nobody rescues until a full lease has passed
+since its own last failure (its start counts as one); by then every live worker has renewed its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from service import metrics
+from service.engine.clock import DatabaseClock
+from service.engine.ports import Store, Unavailable
+from service.engine.worker import Worker
+
+log = structlog.get_logger()
+
+RESCUES_AT_ONCE: Final = 500
+BEATS_PER_LEASE: Final = 5
+
+
+class Rescuer:
+    """Renews the lease of one worker, and takes over from others."""
+
+    def __init__(
+        self, worker: Worker, store: Store, clock: DatabaseClock, lease_seconds: float
+    ) -> None:
+        self.is_alive = False
+        self._worker = worker
+        self._store = store
+        self._clock = clock
+        self._lease_seconds = lease_seconds
+        self._quiet_until = 0.0
+
+    @property
+    def beat_seconds(self) -> float:
+        """Return the time between two heartbeats."""
+        return self._lease_seconds / BEATS_PER_LEASE
+
+    async def open(self) -> None:
+        """Take up the lease. Raises Unavailable."""
+        self._be_quiet()
+        await self._beat()
+
+    async def run(self, pulse: asyncio.Event) -> None:
+        """Beat and rescue at every pulse until cancelled."""
+        while True:
+            await pulse.wait()
+            pulse.clear()
+            try:
+                await self._beat()
+                await self._worker.reconcile(in_doubt=False)
+                if asyncio.get_running_loop().time() >= self._quiet_until:
+                    await self._rescue()
+            except Unavailable as error:
+                log.warning("heartbeat_failed", reason=str(error))
+                self._pause()
+            except Exception:
+                log.exception("heartbeat_failed")
+                self._pause()
+
+    async def _beat(self) -> None:
+        beat = await self._store.heartbeat(self._worker.id, self._lease_seconds)
+        self._clock.set(beat.now)
+        self.is_alive = True
+        for key in beat.signalled:
+            self._worker.nudge(key)
+
+    def _pause(self) -> None:
+        self.is_alive = False
+        self._be_quiet()
+
+    def _be_quiet(self) -> None:
+        self._quiet_until = asyncio.get_running_loop().time() + self._lease_seconds
+
+    async def _rescue(self) -> None:
+        while (room := min(self._worker.slots, RESCUES_AT_ONCE)) > 0:
+            claims = await self._store.rescue(self._worker.id, self._lease_seconds, room)
+            if claims:
+                metrics.RESCUES.inc(len(claims))
+                log.warning("executions_rescued", count=len(claims))
+                await self._worker.adopt(claims)
+            if len(claims) < room:
+                return

@@ -1,0 +1,368 @@
+"""One execution's share of a batch: what its events make of it, before and inside the transaction.
+
+A turn can be played any number of times, since a batch is tried again when its connection breaks
+and split when one of its rows is refused: `prepare` starts from the last committed state, and
+nothing outside the turn changes until `Worker` is told that the commit took place. Between
+`prepare` and the commit it goes in rounds: `settle` takes the execution as far as the language
+alone can and says which database effects it wants next, `answered` feeds their rows back in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeAlias
+from uuid import UUID, uuid5
+
+from service.asl import (
+    TASK_FAILED,
+    Event,
+    Execution,
+    ExecutionError,
+    HistoryEvent,
+    Json,
+    Random,
+    RunTask,
+    Signalled,
+    StateMachine,
+    Status,
+    TaskFailed,
+    TaskSucceeded,
+    TimerFired,
+    advance,
+)
+from service.asl.errors import CAUSE_CHARACTERS_MAX, ERROR_CHARACTERS_MAX
+from service.documents import dumps
+from service.engine.ports import (
+    Checkpoint,
+    Clock,
+    CoroutineHandler,
+    Effect,
+    EffectHandler,
+    Handlers,
+    HistoryRow,
+    Key,
+    NewExecution,
+    Task,
+)
+
+# Rounds of effects in one transaction; what is asked for after that waits for the next batch.
+EFFECT_ROUNDS_MAX: Final = 8
+# What one turn may do in place (answers without a handler, timers already past) before it must wait
+# for another batch.
+STEPS_IN_PLACE_MAX: Final = 64
+HISTORY_COMPRESSION: Final = 1
+_IDEMPOTENCY: Final = UUID("6d1f2b2e-6c0e-5b3c-9a53-0f5a2f8f2c11")
+
+OnEnded: TypeAlias = Callable[[str, Key], Effect | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every turn of a process shares."""
+
+    handlers: Handlers
+    clock: Clock
+    random: Random
+    time_scale: float = 1.0
+    on_ended: OnEnded = lambda name, key: None
+
+
+@dataclass(slots=True, eq=False)
+class Tenure:
+    """An execution in the memory of the worker that owns it, from its claim to its rest or end."""
+
+    key: Key
+    epoch: int  # 0 until its row is known to be there
+    machine: StateMachine
+    name: str
+    execution: Execution
+    inbox: list[Event] = field(default_factory=list)
+    performing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+    is_queued: bool = False
+    is_left: bool = False  # memory is full: stored, but left to whoever claims it
+    is_alone: bool = False  # in the quarantine lane: shares its batch with nobody
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def task(self, command: RunTask) -> Task:
+        """Return what a handler is told of the command it performs."""
+        return Task(
+            execution=self.key,
+            machine=self.execution.about.machine_name,
+            name=self.name,
+            state=command.state,
+            idempotency_key=uuid5(_IDEMPOTENCY, f"{self.key.id}/{command.entered_event_id}"),
+            attempt=command.attempt,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A command that an effect answers."""
+
+    command: RunTask
+    handler: EffectHandler
+    effect: Effect
+
+
+class Turn:
+    """A step of one execution, or its first."""
+
+    def __init__(
+        self,
+        tenure: Tenure,
+        events: Sequence[Event],
+        surroundings: Surroundings,
+        *,
+        new: NewRow | None = None,
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        self.tenure = tenure
+        self.events = list(events)
+        self.new = new
+        self.tries = 0
+        self._surroundings = surroundings
+        self._effects = effects
+        self._refused: dict[int, TaskFailed] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        self.execution = self.tenure.execution
+        self._history: list[HistoryEvent] = []
+        self._pending: list[Effect] = list(self._effects)
+        self._asked: list[Asked] = []
+        self._deferred: set[int] = set()
+        self._rounds = 0
+        self._is_settled = False
+        self.wanted: list[Effect] = []
+        self._is_end_told = False
+        self._inserted: Execution | None = None
+        self._is_signalled = False
+        self.epoch = 0  # of the row, once this turn is committed
+        self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
+
+    @property
+    def key(self) -> Key:
+        return self.tenure.key
+
+    def prepare(self) -> None:
+        """Play the events from the last committed state, forgetting any earlier try."""
+        self._forget()
+        for event in self.events:
+            self.feed(event)
+
+    def feed(self, event: Event) -> None:
+        """Let one more event happen to the execution."""
+        step = advance(
+            self.tenure.machine,
+            self.execution,
+            event,
+            self._surroundings.clock.now(),
+            self._surroundings.random,
+            time_scale=self._surroundings.time_scale,
+        )
+        self.execution = step.execution
+        self._history += step.history
+        self._is_signalled |= isinstance(event, Signalled)
+        self._is_settled = False
+
+    def settle(self) -> None:
+        """Go on as far as no answer is needed from outside; leave in `wanted` the effects to run
+        next.
+        """
+        if self._is_settled:
+            return
+        for _ in range(STEPS_IN_PLACE_MAX):
+            event = self._next_in_place()
+            if event is None:
+                break
+            self.feed(event)
+        self._is_settled = True
+        has_ended = self.execution.status is not Status.RUNNING
+        if has_ended and not self._pending and not self._is_end_told:
+            self._is_end_told = True
+            last = self._surroundings.on_ended(self.tenure.name, self.key)
+            self._pending = [last] if last is not None else []
+        self.wanted = [*self._pending, *(asked.effect for asked in self._asked)]
+
+    def answered(self, rows: Sequence[Mapping[str, object] | None]) -> None:
+        """Feed in what the effects of the last `settle` returned, in their order."""
+        rows = rows[len(self._pending) :]
+        asked, self._asked, self._pending = self._asked, [], []
+        self._rounds += 1
+        self._is_settled = False
+        for one, row in zip(asked, rows, strict=True):
+            self.feed(_answer(one, row))
+
+    def refuse(self, cause: str) -> bool:
+        """Make failures of the effects the database refused; False when none was a handler's."""
+        refused = {
+            one.command.id: TaskFailed(one.command.id, "Rejected", cause) for one in self._asked
+        }
+        self._refused |= refused
+        return bool(refused)
+
+    def _next_in_place(self) -> Event | None:
+        """Return an event that needs nothing from outside; put the other commands into `_asked`."""
+        self._asked.clear()
+        for command in self.execution.open_tasks:
+            if command.id not in self._deferred:
+                failure = self._consider(command)
+                if failure is not None:
+                    return failure
+        due_at = self.execution.due_at
+        if due_at is not None and due_at <= self._surroundings.clock.now():
+            return TimerFired()
+        return None
+
+    def _consider(self, command: RunTask) -> TaskFailed | None:
+        """Ask for the command's effect, or leave it for after the commit, or say why it cannot be
+        performed.
+        """
+        if command.id in self._refused:
+            return self._refused[command.id]
+        resolved = self._surroundings.handlers.resolve(command)
+        if isinstance(resolved, TaskFailed):
+            return resolved
+        handler, input = resolved
+        if isinstance(handler, CoroutineHandler) or self._rounds >= EFFECT_ROUNDS_MAX:
+            self._deferred.add(command.id)
+            return None
+        try:
+            effect = handler.effect(input, self.tenure.task(command))
+        except Exception as error:
+            return failure_of(command.id, error)
+        self._asked.append(Asked(command, handler, effect))
+        return None
+
+    # What is written
+
+    def row(self, owner: UUID) -> NewExecution:
+        """Return the row of an execution that begins with this turn."""
+        assert self.new is not None
+        self._inserted = self.execution
+        self.epoch = 1
+        return NewExecution(
+            machine=self.execution.about.machine_name,
+            definition=self.tenure.machine.sha256,
+            name=self.tenure.name,
+            input=self.new.input,
+            started_at=self.execution.about.started_at,
+            first=self._checkpoint(owner),
+        )
+
+    def changed(self, owner: UUID) -> Checkpoint | None:
+        """Return the checkpoint to save; None when the row may stand as it is."""
+        if self.execution is self._inserted:
+            return None
+        if self.execution is self.tenure.execution and not self._is_signalled and not self._rests():
+            self.epoch = self.tenure.epoch
+            return None
+        self.epoch = (self.tenure.epoch if self._inserted is None else 1) + 1
+        return self._checkpoint(owner)
+
+    def history(self) -> HistoryRow | None:
+        """Return what happened in this turn; None when it is nothing."""
+        if not self._history:
+            return None
+        events = dumps([event.to_json() for event in self._history])
+        return HistoryRow(self.key, self._history[0].id, zlib.compress(events, HISTORY_COMPRESSION))
+
+    def _rests(self) -> bool:
+        """Tell whether the execution waits for nothing but time, and so needs no worker."""
+        return not self.execution.open_tasks
+
+    def _checkpoint(self, owner: UUID) -> Checkpoint:
+        execution, now = self.execution, self._surroundings.clock.now()
+        if execution.status is not Status.RUNNING:
+            self.due_at = None
+            return Checkpoint(
+                key=self.key,
+                epoch=self.epoch,
+                status=execution.status,
+                due_at=None,
+                owner=None,
+                document=None,
+                output=_text(execution.output) if execution.status is Status.SUCCEEDED else None,
+                error=execution.error,
+                cause=execution.cause,
+                stopped_at=now,
+            )
+        if self._rests():
+            self.due_at = execution.due_at
+            assert self.due_at is not None, f"{self.key}: nothing is open"
+        else:
+            self.due_at = now if self.tenure.is_left else None
+        return Checkpoint(
+            key=self.key,
+            epoch=self.epoch,
+            status=execution.status,
+            due_at=self.due_at,
+            owner=owner if self.due_at is None else None,
+            document=dumps(execution.to_json()),
+            output=None,
+            error=None,
+            cause=None,
+            stopped_at=None,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class NewRow:
+    """What is known of an execution only at its start, and who waits to hear that it is stored."""
+
+    input: str
+    stored: asyncio.Future[None]
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """An effect from outside any execution (a visitor verifies), and perhaps a signal that comes of
+    it.
+    """
+
+    effect: Effect
+    signal: Callable[[Mapping[str, object] | None], Key | None]
+    answer: asyncio.Future[Mapping[str, object] | None]
+    row: Mapping[str, object] | None = None
+    tries: int = 0
+
+
+Unit: TypeAlias = Turn | Request
+
+
+def failure_of(command_id: int, error: Exception) -> TaskFailed:
+    """Return the event for what a handler raised: an ExecutionError speaks for itself, others go by
+    their class.
+    """
+    if isinstance(error, ExecutionError):
+        name, cause = error.error or TASK_FAILED, error.cause
+    else:
+        name, cause = type(error).__name__, str(error)
+    return TaskFailed(
+        command_id,
+        _storable(name, ERROR_CHARACTERS_MAX),
+        None if cause is None else _storable(cause, CAUSE_CHARACTERS_MAX),
+    )
+
+
+def _storable(text: str, characters_max: int) -> str:
+    """Replace what no database column holds (NUL, lone surrogates) and cut to the limit."""
+    text = text[:characters_max].replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text.encode("utf-8", "replace").decode()
+
+
+def _answer(asked: Asked, row: Mapping[str, object] | None) -> TaskSucceeded | TaskFailed:
+    try:
+        answer = asked.handler.answer(row)
+    except Exception as error:
+        return failure_of(asked.command.id, error)
+    return TaskSucceeded(asked.command.id, answer.output, answer.acknowledges_signal)
+
+
+def _text(value: Json) -> str:
+    return dumps(value).decode()

@@ -1,0 +1,410 @@
+"""The worker: the executions in this process's memory, what is performed for them, and what comes
+of it.
+
+An execution is in memory only while something is performed for it. It comes in by a start, a claim,
+a rescue or a signal, and leaves when it waits for nothing but time, ends, or turns out to be
+another worker's. While it is here every event goes into its inbox, and whatever is in the inbox
+when the committer has room becomes one turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from service import metrics
+from service.asl import (
+    About,
+    Event,
+    Execution,
+    Json,
+    RunTask,
+    Signalled,
+    StateMachine,
+    Status,
+    TaskFailed,
+    TaskHeartbeat,
+    TimerFired,
+)
+from service.documents import loads
+from service.engine.arns import Arns
+from service.engine.committer import Committer
+from service.engine.dispatch import Dispatch
+from service.engine.ports import (
+    Claim,
+    CoroutineHandler,
+    Key,
+    Machines,
+    Signalling,
+    Store,
+    Task,
+    Unavailable,
+)
+from service.engine.quarantine import SUSPECT_FROM_CLAIMS, Quarantine
+from service.engine.turn import Surroundings, Tenure, Turn
+
+log = structlog.get_logger()
+
+TENURES_MAX: Final = 10_000
+BROKEN_DELAY_SECONDS: Final = 5.0
+HEARTBEATS_PER_TIMEOUT: Final = 3
+
+
+class Worker:
+    """Owns executions; the `Outcomes` of its committer."""
+
+    def __init__(
+        self,
+        id: UUID,
+        store: Store,
+        machines: Machines,
+        surroundings: Surroundings,
+        arns: Arns,
+        *,
+        tenures_max: int = TENURES_MAX,
+        dispatch: Dispatch | None = None,
+    ) -> None:
+        self.id = id
+        self.surroundings = surroundings
+        self.committer = Committer(store, id, self)
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self.rested: Callable[[datetime], None] = lambda due_at: None  # arms the engine's timer
+        self.hinted: Callable[[UUID], None] = lambda owner: None  # tells another worker of a signal
+        self._store = store
+        self._machines = machines
+        self._arns = arns
+        self._dispatch = dispatch or Dispatch()
+        self._tenures_max = tenures_max
+        self._tenures: dict[Key, Tenure] = {}
+        self.quarantine = Quarantine(store, self._adopt)
+        self._background: set[asyncio.Task[None]] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+
+    # What comes in
+
+    @property
+    def slots(self) -> int:
+        """Return how many more executions may be claimed now."""
+        return self._tenures_max - len(self._tenures) - len(self.quarantine.suspects)
+
+    def about(self, machine: str, name: str, input: Json, started_at: datetime) -> About:
+        """Return what the context object tells of an execution."""
+        return About(
+            arn=self._arns.execution(machine, name),
+            name=name,
+            started_at=started_at,
+            input=input,
+            role_arn=self._arns.role,
+            machine_arn=self._arns.machine(machine),
+            machine_name=machine,
+        )
+
+    def begin(self, tenure: Tenure, turn: Turn) -> None:
+        """Take in a new execution whose first turn this is.
+
+        When memory is full it is stored all the same, and left to whoever has room to claim it.
+        """
+        tenure.is_left = self.slots <= 0
+        tenure.is_queued = True
+        self._tenures[tenure.key] = tenure
+        self._note_room()
+        self.committer.submit(turn)
+
+    async def adopt(self, claims: Sequence[Claim], *events: Event) -> None:
+        """Take in claimed executions and go on with each where its checkpoint stands."""
+        for claim in claims:
+            self.surroundings.clock.observe(claim.claimed_at)
+            held = self._tenures.get(claim.key)
+            if held is not None and held.epoch >= claim.epoch:
+                continue
+            if claim.claims >= SUSPECT_FROM_CLAIMS and not events:
+                self.quarantine.add(claim)
+            else:
+                await self._adopt(claim, *events)
+        self._note_room()
+
+    async def _adopt(self, claim: Claim, *events: Event, is_alone: bool = False) -> Tenure | None:
+        try:
+            machine = await self._machines.pinned(claim.definition)
+            tenure = self._tenure(claim, machine)
+        except Unavailable:
+            return None  # the row is ours and not in memory: the next reconciliation finds it
+        except Exception as error:
+            await self._let_go(claim.key, claim.epoch, error)
+            return None
+        tenure.is_alone = is_alone
+        self._replace(tenure)
+        self._go_on(tenure, claim.is_signalled, events)
+        return tenure
+
+    def _go_on(self, tenure: Tenure, is_signalled: bool, events: Sequence[Event]) -> None:
+        """Deliver what has happened meanwhile; without any, perform what is open and needs no
+        commit.
+        """
+        due_at, now = tenure.execution.due_at, self.surroundings.clock.now()
+        tenure.inbox += events
+        if due_at is not None and due_at <= now:
+            metrics.WAKE_UP_LATENESS_SECONDS.observe((now - due_at).total_seconds())
+            tenure.inbox.append(TimerFired())
+        if tenure.inbox or is_signalled or not self._perform(tenure):
+            self._queue(tenure)
+
+    def deliver(self, tenure: Tenure, event: Event) -> None:
+        """Let an event happen to an execution in memory; too late is no error."""
+        if self.holds(tenure):
+            tenure.inbox.append(event)
+            self._queue(tenure)
+
+    def nudge(self, key: Key) -> None:
+        """Look at an execution's row again: a signal was stored there."""
+        tenure = self._tenures.get(key)
+        if tenure is not None:
+            self._queue(tenure)
+
+    def _queue(self, tenure: Tenure) -> None:
+        if tenure.is_queued:
+            return
+        tenure.is_queued = True
+        events, tenure.inbox = tenure.inbox, []
+        self.committer.submit(Turn(tenure, events, self.surroundings))
+
+    def _tenure(self, claim: Claim, machine: StateMachine) -> Tenure:
+        assert claim.checkpoint is not None, f"{claim.key}: a running row without a checkpoint"
+        about = self.about(claim.machine, claim.name, loads(claim.input), claim.started_at)
+        execution = Execution.from_json(loads(claim.checkpoint), about)
+        return Tenure(claim.key, claim.epoch, machine, claim.name, execution)
+
+    def _replace(self, tenure: Tenure) -> None:
+        former = self._tenures.get(tenure.key)
+        if former is not None:
+            tenure.inbox += former.inbox
+            self._forget(former)
+        self._tenures[tenure.key] = tenure
+
+    # What the committer tells (Outcomes)
+
+    def holds(self, tenure: Tenure) -> bool:
+        return self._tenures.get(tenure.key) is tenure
+
+    def committed(self, turn: Turn) -> None:
+        tenure = turn.tenure
+        if self._tenures.setdefault(tenure.key, tenure) is not tenure:
+            return
+        tenure.epoch = turn.epoch
+        tenure.execution = turn.execution
+        tenure.is_queued = False
+        if tenure.execution.status is not Status.RUNNING:
+            self._ended(tenure)
+        elif turn.due_at is not None:
+            self._forget(tenure)
+            self.rested(turn.due_at)
+        else:
+            self._carry_on(tenure)
+
+    def _carry_on(self, tenure: Tenure) -> None:
+        still_open = {command.id for command in tenure.execution.open_tasks}
+        for command_id in [id for id in tenure.performing if id not in still_open]:
+            tenure.performing.pop(command_id).cancel()
+        if tenure.is_alone:
+            tenure.over.set()
+        if not self._perform(tenure) or tenure.inbox:
+            self._queue(tenure)
+
+    def _ended(self, tenure: Tenure) -> None:
+        execution = tenure.execution
+        metrics.EXECUTIONS_ENDED.labels(execution.about.machine_name, execution.status.value).inc()
+        if execution.status is not Status.SUCCEEDED:
+            log.warning(
+                "execution_ended",
+                execution=str(tenure.key.id),
+                status=execution.status.value,
+                error=execution.error,
+            )
+        self._forget(tenure)
+
+    def lost(self, turn: Turn) -> None:
+        metrics.FENCED_WRITES.inc()
+        log.info("execution_lost", execution=str(turn.key.id))
+        if self.holds(turn.tenure):
+            self._forget(turn.tenure)
+
+    def broken(self, turn: Turn, error: Exception) -> None:
+        tenure = turn.tenure
+        if turn.new is not None and not turn.new.stored.done():
+            turn.new.stored.set_exception(error)
+        if self.holds(tenure):
+            self._forget(tenure)
+        if turn.new is None:
+            self._spawn(self._let_go(tenure.key, tenure.epoch, error))
+
+    def signalled(self, signalling: Signalling) -> None:
+        if signalling.claim is not None:
+            self._spawn(self.adopt([signalling.claim], Signalled()))
+        elif signalling.owner == self.id:
+            self.nudge(signalling.key)
+        else:
+            self.hinted(signalling.owner)
+
+    def tenure(self, claim: Claim) -> Tenure | None:
+        machine = self._machines.cached(claim.definition)
+        if machine is None:
+            return None
+        try:
+            return self._tenure(claim, machine)
+        except ValueError:
+            return None  # adopted after the commit instead, where its trouble is its own
+
+    def signal_turn(self, tenure: Tenure) -> Turn:
+        return Turn(tenure, [Signalled()], self.surroundings)
+
+    async def reconcile(self, *, in_doubt: bool = True) -> None:
+        """Make memory agree with the rows that this worker owns; what an outage left in doubt is
+        decided by them.
+
+        `in_doubt`: nothing is being committed, so turns under way count too. Raises Unavailable.
+        """
+        before = {
+            key: tenure.epoch
+            for key, tenure in self._tenures.items()
+            if tenure.epoch and (in_doubt or not tenure.is_queued)
+        }
+        queued = self._tenures.keys() - before.keys()
+        standing = dict(await self._store.owned(self.id))
+        for key in before.keys() - standing.keys():
+            tenure = self._tenures.get(key)
+            if tenure is not None and tenure.epoch == before[key]:
+                self._forget(tenure)
+        suspects = {claim.key for claim in self.quarantine.suspects}
+        strange = [
+            key
+            for key, epoch in standing.items()
+            if key not in queued | suspects and before.get(key) != epoch
+        ]
+        if strange:
+            await self.adopt(await self._store.claim_owned(self.id, strange))
+
+    # What is performed
+
+    def _perform(self, tenure: Tenure) -> bool:
+        """Perform what is open and not yet under way; False when there is something that only a
+        turn can answer.
+        """
+        is_complete = True
+        for command in tenure.execution.open_tasks:
+            if command.id in tenure.performing:
+                continue
+            resolved = self.surroundings.handlers.resolve(command)
+            handler = None if isinstance(resolved, TaskFailed) else resolved[0]
+            if isinstance(resolved, TaskFailed) or not isinstance(handler, CoroutineHandler):
+                is_complete = False
+                continue
+            input = resolved[1]
+            task = replace(tenure.task(command), heartbeat=self._heartbeat(tenure, command))
+            tenure.performing[command.id] = asyncio.ensure_future(
+                self._perform_one(tenure, command, handler, input, task)
+            )
+        self._set_timer(tenure)
+        return is_complete
+
+    async def _perform_one(
+        self, tenure: Tenure, command: RunTask, handler: CoroutineHandler, input: Json, task: Task
+    ) -> None:
+        event = await self._dispatch.perform(command, handler, input, task)
+        tenure.performing.pop(command.id, None)
+        self.deliver(tenure, event)
+
+    def _heartbeat(self, tenure: Tenure, command: RunTask) -> Callable[[], None]:
+        """Return what a handler calls to show that it is alive; more often than the timeout needs
+        is not passed on.
+        """
+        if command.heartbeat_seconds is None:
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        interval, last = command.heartbeat_seconds / HEARTBEATS_PER_TIMEOUT, loop.time()
+
+        def beat() -> None:
+            nonlocal last
+            if loop.time() - last >= interval:
+                last = loop.time()
+                self.deliver(tenure, TaskHeartbeat(command.id))
+
+        return beat
+
+    def _set_timer(self, tenure: Tenure) -> None:
+        """Keep the earliest timeout of an execution in memory here: its row has no due time while
+        it is owned.
+        """
+        if tenure.timer is not None:
+            tenure.timer.cancel()
+            tenure.timer = None
+        due_at = tenure.execution.due_at
+        if due_at is not None:
+            seconds = max((due_at - self.surroundings.clock.now()).total_seconds(), 0.001)
+            loop = asyncio.get_running_loop()
+            tenure.timer = loop.call_later(seconds, self.deliver, tenure, TimerFired())
+
+    # What leaves
+
+    def _forget(self, tenure: Tenure) -> None:
+        """Let an execution leave memory; whatever is still performed for it is cancelled."""
+        if self.holds(tenure):
+            del self._tenures[tenure.key]
+        if tenure.timer is not None:
+            tenure.timer.cancel()
+        for task in tenure.performing.values():
+            task.cancel()
+        tenure.performing.clear()
+        tenure.over.set()
+        self._note_room()
+
+    async def _let_go(self, key: Key, epoch: int, error: Exception) -> None:
+        """Put an execution back that the engine itself failed at; its claims count, so this is
+        bounded.
+        """
+        log.error("execution_broken", execution=str(key.id), exc_info=error)
+        try:
+            await self._store.let_go(key, epoch, BROKEN_DELAY_SECONDS)
+        except Unavailable:
+            log.warning("execution_kept", execution=str(key.id))
+
+    def _note_room(self) -> None:
+        metrics.EXECUTIONS_IN_FLIGHT.set(len(self._tenures))
+        if self._tenures:
+            self._is_empty.clear()
+        else:
+            self._is_empty.set()
+        if self.slots > 0:
+            self.has_room.set()
+        else:
+            self.has_room.clear()
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def left(self, key: Key) -> None:
+        """Return when this execution has left memory, or made progress in the quarantine lane."""
+        tenure = self._tenures.get(key)
+        if tenure is not None:
+            await tenure.over.wait()
+
+    async def finished(self) -> None:
+        """Return when no execution is in memory and everything is committed."""
+        await self._is_empty.wait()
+        await self.committer.drained()
+
+    def close(self) -> None:
+        """Cancel what is still performed: its commands stay in their checkpoints."""
+        for tenure in list(self._tenures.values()):
+            self._forget(tenure)
+        for task in self._background:
+            task.cancel()
