@@ -1,7 +1,8 @@
 """A PostgreSQL server of our own, from the programs in a wheel, for the demo and the tests.
 
 The folder it is given holds everything: `cluster` (PostgreSQL's data), `postgres.log` (of the last
-start) and two locks, which the kernel drops when their holders die:
+start), `run` (a link to the folder of its socket, for psql) and two locks, which the kernel drops
+when their holders die:
 
 - `owner.lock` is held by the process that started the server: a second one is refused, by its pid.
 - `server.lock` is inherited by the supervisor and by every process of the server. After a kill -9
@@ -140,7 +141,7 @@ class EmbeddedPostgres:
                 _make_cluster(programs / "initdb", cluster, user, lock)
             _check_owner(cluster)
             _forget_stale_pid_file(cluster)
-            run_dir = make_run_dir(user)
+            run_dir = self._new_run_dir(user)
             command = [str(programs / "postgres"), "-D", str(cluster), "-k", str(run_dir)]
             for name, value in self._settings.items():
                 command += ["-c", f"{name}={value}"]
@@ -188,8 +189,24 @@ class EmbeddedPostgres:
             # If somebody killed the supervisor, the server is still there; the lock would tell.
             self._take_server_lock(cluster_dir(self._data_dir)).close()
         if self._owner_lock is not None:
+            self._forget_run_dir()
             self._owner_lock.close()
             self._owner_lock = None
+
+    def _new_run_dir(self, user: SystemUser | None) -> Path:
+        """Return a folder for the socket, to which `run` in the data folder leads."""
+        self._forget_run_dir()
+        run_dir = make_run_dir(user)
+        self._run_link.symlink_to(run_dir)
+        return run_dir
+
+    def _forget_run_dir(self) -> None:
+        """Remove the last run's folder, which its supervisor does unless it was killed."""
+        if self._run_link.is_symlink():
+            run_dir = self._run_link.readlink()
+            if run_dir.name.startswith(RUN_DIR_PREFIX):
+                shutil.rmtree(run_dir, ignore_errors=True)
+            self._run_link.unlink()
 
     def _take_owner_lock(self) -> IO[str]:
         lock = (self._data_dir / "owner.lock").open("a+")
@@ -225,6 +242,10 @@ class EmbeddedPostgres:
                 is_told = True
             time.sleep(POLL_SECONDS)
         return lock
+
+    @property
+    def _run_link(self) -> Path:
+        return self._data_dir / "run"
 
     @property
     def _log_path(self) -> Path:
