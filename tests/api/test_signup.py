@@ -236,6 +236,15 @@ async def test_busy_service_says_when_to_come_back(
     assert answer.headers["Retry-After"] == seconds
 
 
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (2.5, "3")])
+async def test_time_to_come_back_is_whole_seconds_and_never_at_once(
+    public: Port, signups: FakeSignups, seconds: float, header: str
+) -> None:
+    signups.error = Overloaded()
+    signups.error.retry_after_seconds = seconds
+    assert (await sign_up(public, ADA)).headers["Retry-After"] == header
+
+
 async def test_form_is_answered_by_a_page(public: Port, signups: FakeSignups) -> None:
     answer = await public.ask(
         "POST",

@@ -82,7 +82,11 @@ class Pages:
 
     def __init__(self) -> None:
         environment = Environment(
-            loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined
+            loader=FileSystemLoader(_FOLDER),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         style = _read("page.css")
         self._verify = _Page(environment, "verify.html", style, _scripts("verify.js"))
