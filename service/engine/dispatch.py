@@ -8,6 +8,7 @@ runs for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 import structlog
@@ -33,12 +34,11 @@ class Dispatch:
     ) -> TaskSucceeded | TaskFailed:
         """Run the handler and return what came of it; whatever it raises becomes TaskFailed."""
         async with self._slots:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
+            began = time.perf_counter()
             event = await _run(command, handler, input, task)
             outcome = "succeeded" if isinstance(event, TaskSucceeded) else "failed"
             metrics.TASK_SECONDS.labels(_function(command.resource), outcome).observe(
-                loop.time() - began
+                time.perf_counter() - began
             )
             return event
 
