@@ -13,12 +13,12 @@ from uuid import UUID
 import structlog
 
 from service.accounts.address import parse_address
-from service.accounts.ports import AccountRow, Accounts, Engine
+from service.accounts.ports import AccountRow, Accounts, Clock, Engine
 from service.accounts.signup import verify_account
 from service.asl import Json
 from service.documents import loads
 from service.engine.ids import key_of
-from service.engine.ports import Clock, ExecutionDoesNotExist, Key
+from service.engine.ports import ExecutionDoesNotExist, Key
 
 ERASED: Final = "AccountErased"
 """The error of an execution that was stopped because an operator erased its account."""

@@ -11,6 +11,14 @@ from service.asl import Json
 from service.engine.ports import Effect, Key
 
 
+class Clock(Protocol):
+    """The engine's clock: the database's time, never the machine's."""
+
+    def now(self) -> datetime:
+        """Return the moment, aware."""
+        ...
+
+
 class Engine(Protocol):
     """The part of the engine that a signup needs.
 

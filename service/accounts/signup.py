@@ -11,12 +11,12 @@ import structlog
 
 from service import metrics
 from service.accounts.address import IDENTITY_VERSION, Address, identity_bucket
-from service.accounts.ports import Accounts, Engine
+from service.accounts.ports import Accounts, Clock, Engine
 from service.accounts.tokens import Tokens, UnknownToken
 from service.asl import Json
 from service.documents import dumps
 from service.engine.ids import key_of
-from service.engine.ports import Clock, Effect, Key
+from service.engine.ports import Effect, Key
 
 VISIBLE_STATUS: Final = {"superseded": "pending"}
 """What a visitor reads instead: that somebody else owns the address is no stranger's business."""

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import structlog
 
 from service import metrics
-from service.accounts.ports import Contact, Contacts
+from service.accounts.ports import Clock, Contact, Contacts
 from service.accounts.tokens import Tokens
 from service.asl import Json
-from service.engine.ports import Answer, Clock, CoroutineHandler, Key, Task
+from service.engine.ports import Answer, CoroutineHandler, Key, Task
 from service.mail import Envelope, Kind, Mailbox, MailRefused, Templates, Variables
 from service.tasks.accounts import FORGOTTEN
 from service.tasks.inputs import read_account, read_whole_number

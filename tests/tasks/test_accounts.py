@@ -18,7 +18,7 @@ from service.tasks.accounts import delete_unverified_account, get_account
 from service.tasks.inputs import InvalidTaskInput
 from tests.tasks.calls import ID, KEY, NOON, task
 
-INPUT: Json = {"account_id": str(ID)}
+INPUT: dict[str, Json] = {"account_id": str(ID)}
 
 
 def account(status: str, data: str | None = "{}") -> Mapping[str, object]:

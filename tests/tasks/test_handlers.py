@@ -163,7 +163,7 @@ def test_a_name_that_no_function_on_aws_could_have_is_refused(name: str) -> None
 
 
 async def test_a_handler_may_change_its_input() -> None:
-    async def greedy(input: Any) -> Json:
+    async def greedy(input: Any) -> Any:
         input["list"].append(input.pop("gone"))
         return input
 

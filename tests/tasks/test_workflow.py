@@ -68,6 +68,7 @@ class Run:
         self.execution = step.execution
         for happened in step.history:
             if happened.type.endswith("StateEntered"):
+                assert happened.details is not None
                 self.path.append(str(happened.details["name"]))
 
     def task(self) -> RunTask:
@@ -214,7 +215,7 @@ def test_a_mail_that_cannot_even_be_written_leaves_no_pending_account(error: str
     assert run.end() == ("SUCCEEDED", ["SendVerificationEmail", *TO_DELETE, "Deleted"])
 
 
-@pytest.mark.parametrize("error", ["MailUnavailable", "Unavailable", "Contended"])
+@pytest.mark.parametrize("error", ["MailUnavailable", "Unavailable", "Contended", "Overloaded"])
 def test_a_mail_server_or_database_that_comes_back_is_tried_again_until_it_does(error: str) -> None:
     run = Run().begin()
     pauses = []
