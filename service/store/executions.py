@@ -1,0 +1,241 @@
+"""The engine's `Store` and `Transaction` on Postgres: the execution row is the queue.
+
+Why a lease is safe. A row belongs to the worker named in it, and `epoch` rises with every change of
+hands and with every checkpoint. Whoever writes a step first locks the row by the epoch it knows
+(`lock`); a worker that was taken for dead finds another epoch, and its step falls out of the batch
+with all its effects. So a lease decides only who works, never what is true.
+
+Why the order of locks. A transaction locks executions sorted by key, then what its effects touch,
+each statement sorted again; two batches that meet wait for one another and do not cross. What
+crosses all the same (an effect, then a signal) ends in 40P01 or in the lock timeout, and the
+committer splits.
+
+Every statement has a snapshot of its own (READ COMMITTED): what must be judged after waiting for a
+lock is locked by one statement and judged by the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from operator import attrgetter
+from typing import Final
+from uuid import UUID
+
+from service.engine.ports import (
+    Beat,
+    Checkpoint,
+    Claim,
+    Effect,
+    HistoryRow,
+    Key,
+    NewExecution,
+    Signalling,
+)
+from service.store.database import LOCK_PATIENCE_MS, Database, Row, Session
+from service.store.effects import columns_of, grouped
+
+SIGNALLED_MAX: Final = 1_000
+HISTORY_DAYS_AHEAD: Final = 3
+
+
+class PostgresTransaction:
+    """The engine's `Transaction`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
+        """Insert executions; return the keys that stand, by this try or an earlier one."""
+        ordered = sorted(rows, key=lambda row: row.first.key)
+        standing = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
+        missing = [row for row in ordered if row.first.key not in standing]
+        if missing:
+            columns = columns_of((*row.first.key, row.machine, row.name) for row in missing)
+            standing |= _keys(await self._session.fetch("inserted_before", *columns))
+        return standing
+
+    async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
+        """Lock the rows whose epoch still is this one; return each one's `is_signalled`."""
+        if not fences:
+            return {}
+        columns = columns_of((*key, epoch) for key, epoch in sorted(fences))
+        rows = await self._session.fetch("lock", *columns)
+        return {Key(bucket, id): signalled for bucket, id, signalled in map(_values, rows)}
+
+    async def apply(self, effects: Sequence[Effect]) -> Sequence[Mapping[str, object] | None]:
+        """Run effects, one statement for each query name, by name; return the row of each."""
+        answers: list[Mapping[str, object] | None] = [None] * len(effects)
+        for name, columns in grouped(effects):
+            for row in await self._session.apply_effect(name, *columns):
+                answers[row["ordinal"]] = row
+        return answers
+
+    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
+        """Mark running executions as signalled, claiming those at rest."""
+        if not keys:
+            return []
+        rows = await self._session.apply_effect("signal", *columns_of(sorted(set(keys))), owner)
+        return [
+            Signalling(_key(row), row["owner"], None if row["was_owned"] else _claim(row))
+            for row in rows
+        ]
+
+    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
+        """Write checkpoints (clearing signal and claim counts) and append history."""
+        await self._session.fetch("save", *_save_columns(rows), *_history_columns(history))
+
+
+class PostgresStore:
+    """The engine's `Store`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(
+        self, lock_patience_ms: int = LOCK_PATIENCE_MS
+    ) -> AsyncIterator[PostgresTransaction]:
+        """Begin a transaction in which no lock is waited for longer than this."""
+        async with self._database.transaction(lock_patience_ms) as session:
+            yield PostgresTransaction(session)
+
+    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+        """Claim executions whose timer is due, earliest first."""
+        return _claims(await self._database.fetch("claim_due", limit, owner))
+
+    async def next_due(self) -> datetime | None:
+        """Return the earliest due time of all executions at rest."""
+        row = await self._database.first("next_due")
+        due_at: datetime | None = row["due_at"] if row else None
+        return due_at
+
+    async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
+        """Return key and epoch of every row that `owner` holds."""
+        rows = await self._database.fetch("owned", owner)
+        return [(_key(row), row["epoch"]) for row in rows]
+
+    async def claim_owned(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Return those of the rows that `owner` holds, as they are."""
+        if not keys:
+            return []
+        return _claims(await self._database.fetch("claim_owned", *columns_of(keys), owner))
+
+    async def seize(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Claim running executions whoever holds them."""
+        if not keys:
+            return []
+        async with self._database.transaction() as session:
+            columns = columns_of(sorted(set(keys)))
+            return _claims(await session.apply_effect("seize", *columns, owner))
+
+    async def quarantine(self, key: Key, epoch: int) -> bool:
+        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
+        return await self._database.first("quarantine", *key, epoch) is not None
+
+    async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
+        """Renew the worker's lease; return the clock and the keys of its signalled executions."""
+        rows = await self._database.fetch("heartbeat", owner, lease_seconds, SIGNALLED_MAX)
+        return Beat(rows[0]["now"], [_key(row) for row in rows if row["id"] is not None])
+
+    async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
+        """Claim executions of workers that are lost.
+
+        Neither the lease that the worker promised to renew nor `lease_seconds` may have passed
+        without a heartbeat.
+        """
+        return _claims(await self._database.fetch("rescue", owner, lease_seconds, limit))
+
+    async def let_go(self, key: Key, epoch: int, delay_seconds: float) -> bool:
+        """Put one claim back, due after the delay; False when the epoch no longer stands."""
+        return await self._database.first("let_go", *key, epoch, delay_seconds) is not None
+
+    async def release(self, owner: UUID) -> int:
+        """Give up everything `owner` holds, and its lease; return how many rows."""
+        async with self._database.transaction() as session:
+            rows = await session.fetch("release", owner)
+            await session.fetch("delete_worker", owner)
+        return len(rows)
+
+    async def sweep(self, limit: int) -> int:
+        """Make due at once running rows with neither due time nor owner; return how many."""
+        return len(await self._database.fetch("sweep", limit))
+
+    async def tidy(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` closed executions older than this; return how many.
+
+        Also drops the history days of which no execution is left, and makes the coming ones.
+        """
+        deleted = await self._database.fetch("delete_closed", retention_days, limit)
+        await self._database.fetch("delete_stray_history", retention_days, limit)
+        await self._database.fetch("delete_lost_workers")
+        await self._database.fetch("add_history_days", HISTORY_DAYS_AHEAD)
+        await self._database.fetch("drop_history_days", retention_days)
+        return len(deleted)
+
+    async def read_history(self, key: Key) -> list[bytes]:
+        """Return an execution's history, the events of one step each, in order."""
+        return [row["events"] for row in await self._database.fetch("read_history", *key)]
+
+
+_first_columns = attrgetter(
+    "key.bucket", "key.id", "epoch", "status", "due_at", "owner", "document", "output", "error",
+    "cause", "stopped_at",
+)  # fmt: skip
+_history_row = attrgetter("key.bucket", "key.id", "first_event_id", "events")
+
+
+def _insert_columns(rows: Sequence[NewExecution]) -> list[Sequence[object]]:
+    bucket, id, *first = _save_columns([row.first for row in rows])
+    return [
+        bucket,
+        id,
+        [row.started_at for row in rows],
+        [row.definition for row in rows],
+        [row.machine for row in rows],
+        [row.name for row in rows],
+        [row.input for row in rows],
+        *first,
+    ]
+
+
+def _save_columns(rows: Sequence[Checkpoint]) -> list[Sequence[object]]:
+    return columns_of(map(_first_columns, rows), width=11)
+
+
+def _history_columns(rows: Sequence[HistoryRow]) -> list[Sequence[object]]:
+    return columns_of(map(_history_row, rows), width=4)
+
+
+def _keys(rows: Sequence[Row]) -> set[Key]:
+    return {_key(row) for row in rows}
+
+
+def _key(row: Row) -> Key:
+    return Key(row["bucket"], row["id"])
+
+
+def _values(row: Row) -> tuple[int, UUID, bool]:
+    return row["bucket"], row["id"], row["signalled"]
+
+
+def _claims(rows: Sequence[Row]) -> list[Claim]:
+    return [_claim(row) for row in rows]
+
+
+def _claim(row: Row) -> Claim:
+    return Claim(
+        key=_key(row),
+        epoch=row["epoch"],
+        machine=row["machine"],
+        definition=row["definition"],
+        name=row["name"],
+        input=row["input"],
+        started_at=row["started_at"],
+        checkpoint=row["checkpoint"],
+        is_signalled=row["signalled"],
+        claims=row["claims"],
+        quarantined=row["quarantined"],
+        claimed_at=row["claimed_at"],
+    )

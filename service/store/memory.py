@@ -1,0 +1,362 @@
+"""The engine's store without a database: the same rules on dictionaries, for tests and `simulate`.
+
+Transactions run one after another, each with a journal of what it replaced, which a failure plays
+back. Time comes from the clock that is passed in. It refuses what Postgres refuses (text with a NUL
+or a lone surrogate), so that tests meet it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from service.asl import Status
+from service.engine.ports import (
+    Beat,
+    Checkpoint,
+    Claim,
+    Clock,
+    Effect,
+    HistoryRow,
+    Key,
+    NewExecution,
+    Published,
+    Rejected,
+    Signalling,
+)
+from service.store.effects import grouped
+from service.store.executions import SIGNALLED_MAX
+from service.store.memory_accounts import EFFECTS, MemoryAccounts
+from service.store.memory_table import Journal, Table
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRow:
+    """What the table `executions` holds."""
+
+    machine: str
+    definition: bytes
+    name: str
+    input: str
+    started_at: datetime
+    at: Checkpoint
+    claims: int = 0
+    quarantined: int = 0
+    is_signalled: bool = False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.at.status is Status.RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """What the table `workers` holds."""
+
+    heartbeat_at: datetime
+    lease_seconds: float
+
+
+class MemoryStore:
+    """The engine's `Store`. Tests may look at its tables, and set them up."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._journal = Journal()
+        self._turn = asyncio.Lock()
+        self.executions: Table[Key, ExecutionRow] = Table(self._journal)
+        self.names: Table[tuple[int, str, str], Key] = Table(self._journal)
+        self.history: Table[tuple[Key, int], bytes] = Table(self._journal)
+        self.workers: Table[UUID, WorkerRow] = Table(self._journal)
+        self.accounts = MemoryAccounts(self._journal, clock)
+
+    @asynccontextmanager
+    async def transaction(self, lock_patience_ms: int = 200) -> AsyncIterator[MemoryTransaction]:
+        """Begin a transaction. There are no locks to wait for: it has the whole store to itself."""
+        async with self._turn:
+            with self._journal.kept():
+                yield MemoryTransaction(self, self._clock)
+
+    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+        """Claim executions whose timer is due, earliest first."""
+        async with self._turn:
+            now = self._clock.now()
+            due = sorted(
+                (row.at.due_at, key)
+                for key, row in self.executions.items()
+                if row.at.due_at is not None and row.at.due_at <= now
+            )
+            return [self.claim(key, owner) for _, key in due[:limit]]
+
+    async def next_due(self) -> datetime | None:
+        """Return the earliest due time of all executions at rest."""
+        return min(
+            (row.at.due_at for row in self.executions.values() if row.at.due_at), default=None
+        )
+
+    async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
+        """Return key and epoch of every row that `owner` holds."""
+        return [(key, self.executions[key].at.epoch) for key in self._held_by(owner)]
+
+    async def claim_owned(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Return those of the rows that `owner` holds, as they are."""
+        held = set(self._held_by(owner))
+        return [self.as_claim(key) for key in keys if key in held]
+
+    async def seize(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        """Claim running executions whoever holds them."""
+        async with self._turn:
+            running = [key for key in sorted(set(keys)) if self.is_running(key)]
+            return [self.claim(key, owner, counts=0) for key in running]
+
+    async def quarantine(self, key: Key, epoch: int) -> bool:
+        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
+        async with self._turn:
+            if not self.stands(key, epoch):
+                return False
+            row = self.executions[key]
+            self.executions[key] = replace(row, quarantined=row.quarantined + 1)
+            return True
+
+    async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
+        """Renew the worker's lease; return the clock and the keys of its signalled executions."""
+        async with self._turn:
+            now = self._clock.now()
+            self.workers[owner] = WorkerRow(now, lease_seconds)
+            signalled = [key for key in self._held_by(owner) if self.executions[key].is_signalled]
+            return Beat(now, signalled[:SIGNALLED_MAX])
+
+    async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
+        """Claim executions of workers that are lost."""
+        async with self._turn:
+            now = self._clock.now()
+            lost = [
+                key
+                for key, row in self.executions.items()
+                if row.at.owner not in (None, owner)
+                and self._is_lost(row.at.owner, now, lease_seconds)
+            ]
+            return [self.claim(key, owner) for key in lost[:limit]]
+
+    async def let_go(self, key: Key, epoch: int, delay_seconds: float) -> bool:
+        """Put one claim back, due after the delay; False when the epoch no longer stands."""
+        async with self._turn:
+            if not self.stands(key, epoch):
+                return False
+            self._rest(key, self._clock.now() + timedelta(seconds=delay_seconds))
+            return True
+
+    async def release(self, owner: UUID) -> int:
+        """Give up everything `owner` holds, and its lease; return how many rows."""
+        async with self._turn:
+            held = self._held_by(owner)
+            for key in held:
+                self._rest(key, self._clock.now())
+                row = self.executions[key]
+                self.executions[key] = replace(row, claims=max(row.claims - 1, 0))
+            self.workers.pop(owner, None)
+            return len(held)
+
+    async def sweep(self, limit: int) -> int:
+        """Make due at once running rows with neither due time nor owner; return how many."""
+        async with self._turn:
+            stray = [
+                key
+                for key, row in self.executions.items()
+                if row.is_running and row.at.owner is None and row.at.due_at is None
+            ][:limit]
+            for key in stray:
+                row = self.executions[key]
+                self.executions[key] = replace(row, at=replace(row.at, due_at=self._clock.now()))
+            return len(stray)
+
+    async def tidy(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` executions closed longer ago, with their history; return how many."""
+        async with self._turn:
+            before = self._clock.now() - timedelta(days=retention_days)
+            closed = [
+                key
+                for key, row in self.executions.items()
+                if row.at.stopped_at is not None and row.at.stopped_at < before
+            ][:limit]
+            for key in closed:
+                row = self.executions[key]
+                self.names.pop((key.bucket, row.machine, row.name))
+                self.executions.pop(key)
+                for step in [step for step in self.history if step[0] == key]:
+                    self.history.pop(step)
+            return len(closed)
+
+    async def read_history(self, key: Key) -> list[bytes]:
+        """Return an execution's history, the events of one step each, in order."""
+        steps = sorted((step, events) for step, events in self.history.items() if step[0] == key)
+        return [events for _, events in steps]
+
+    # What the transaction shares
+
+    def is_running(self, key: Key) -> bool:
+        """Tell whether an execution is there and has not ended."""
+        row = self.executions.get(key)
+        return row is not None and row.is_running
+
+    def stands(self, key: Key, epoch: int) -> bool:
+        """Tell whether an execution runs at this epoch."""
+        return self.is_running(key) and self.executions[key].at.epoch == epoch
+
+    def claim(self, key: Key, owner: UUID, *, counts: int = 1) -> Claim:
+        """Make an execution this worker's, in the next epoch."""
+        row = self.executions[key]
+        at = replace(row.at, epoch=row.at.epoch + 1, owner=owner, due_at=None)
+        self.executions[key] = replace(row, at=at, claims=row.claims + counts)
+        return self.as_claim(key)
+
+    def as_claim(self, key: Key) -> Claim:
+        """Return an execution's row as the engine sees it."""
+        row = self.executions[key]
+        return Claim(
+            key=key,
+            epoch=row.at.epoch,
+            machine=row.machine,
+            definition=row.definition,
+            name=row.name,
+            input=row.input,
+            started_at=row.started_at,
+            checkpoint=row.at.document,
+            is_signalled=row.is_signalled,
+            claims=row.claims,
+            quarantined=row.quarantined,
+            claimed_at=self._clock.now(),
+        )
+
+    def _held_by(self, owner: UUID) -> list[Key]:
+        return [key for key, row in self.executions.items() if row.at.owner == owner]
+
+    def _is_lost(self, owner: UUID | None, now: datetime, lease_seconds: float) -> bool:
+        worker = self.workers.get(owner) if owner is not None else None
+        if worker is None:
+            return True
+        lease = timedelta(seconds=max(lease_seconds, worker.lease_seconds))
+        return worker.heartbeat_at < now - lease
+
+    def _rest(self, key: Key, due_at: datetime) -> None:
+        row = self.executions[key]
+        at = replace(row.at, epoch=row.at.epoch + 1, owner=None, due_at=due_at)
+        self.executions[key] = replace(row, at=at)
+
+
+class MemoryTransaction:
+    """The engine's `Transaction`."""
+
+    def __init__(self, store: MemoryStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
+        """Insert executions; return the keys that stand, by this try or an earlier one."""
+        store = self._store
+        standing = set()
+        for row in rows:
+            key, name = row.first.key, (row.first.key.bucket, row.machine, row.name)
+            _refuse(row.machine, row.name, row.input, *_texts(row.first))
+            there = store.executions.get(key)
+            if there is None and name not in store.names:
+                store.names[name] = key
+                store.executions[key] = ExecutionRow(
+                    row.machine, row.definition, row.name, row.input, row.started_at, row.first
+                )
+            if store.names.get(name) == key:
+                standing.add(key)
+        return standing
+
+    async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
+        """Return `is_signalled` of the rows whose epoch still is this one."""
+        store = self._store
+        held = [key for key, epoch in fences if store.stands(key, epoch)]
+        return {key: store.executions[key].is_signalled for key in held}
+
+    async def apply(self, effects: Sequence[Effect]) -> Sequence[Mapping[str, object] | None]:
+        """Run effects, one group for each query name, by name; return the row of each."""
+        answers: list[Mapping[str, object] | None] = [None] * len(effects)
+        for name, (ordinals, *columns) in grouped(effects):
+            for column in columns:
+                _refuse(*column)
+            rows = zip(ordinals, *columns, strict=True)
+            for answer in EFFECTS[name](self._store.accounts, list(rows)):
+                answers[answer["ordinal"]] = answer
+        return answers
+
+    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
+        """Mark running executions as signalled, claiming those at rest."""
+        store = self._store
+        return [self._signal(key, owner) for key in sorted(set(keys)) if store.is_running(key)]
+
+    def _signal(self, key: Key, owner: UUID) -> Signalling:
+        rows = self._store.executions
+        row = rows[key] = replace(rows[key], is_signalled=True)
+        if row.at.owner is not None:
+            return Signalling(key, row.at.owner, None)
+        return Signalling(key, owner, self._store.claim(key, owner))
+
+    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
+        """Write checkpoints (clearing signal and claim counts) and append history."""
+        store = self._store
+        for at in rows:
+            _refuse(*_texts(at))
+            row = store.executions.get(at.key)
+            if row is not None and row.at.epoch < at.epoch:
+                store.executions[at.key] = replace(
+                    row, at=at, claims=0, quarantined=0, is_signalled=False
+                )
+        for step in history:
+            if (step.key, step.first_event_id) not in store.history:
+                store.history[step.key, step.first_event_id] = step.events
+
+
+class MemoryDefinitions:
+    """The engine's `DefinitionStore`."""
+
+    def __init__(self) -> None:
+        self._texts: dict[bytes, str] = {}
+        self._currents: dict[str, bytes] = {}
+        self._published: set[tuple[str, bytes]] = set()
+
+    async def currents(self) -> Mapping[str, bytes]:
+        """Return the SHA-256 of the current definition of every machine, by name."""
+        return dict(self._currents)
+
+    async def definition(self, sha256: bytes) -> str | None:
+        """Return the text of a definition."""
+        return self._texts.get(sha256)
+
+    async def publish_file(
+        self, name: str, file: str, text: str, sha256: bytes, *, edited: bool
+    ) -> Published:
+        """Make a file's text the machine's current one, unless it is an older build's."""
+        self._texts[sha256] = text
+        current = self._currents.get(name)
+        is_old = (name, sha256) in self._published and not edited
+        if current is not None and (current == sha256 or is_old):
+            return Published(False, current)
+        self._currents[name] = sha256
+        self._published.add((name, sha256))
+        return Published(True, sha256)
+
+
+def _texts(at: Checkpoint) -> Iterable[str]:
+    return (text for text in (at.output, at.error, at.cause) if text is not None)
+
+
+def _refuse(*values: object) -> None:
+    for value in values:
+        if isinstance(value, str):
+            if "\0" in value:
+                raise Rejected("CharacterNotInRepertoireError: text with a NUL")
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise Rejected(f"UnicodeEncodeError: {error.reason}") from error

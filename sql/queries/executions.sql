@@ -1,0 +1,390 @@
+-- Executions: starting, claiming, locking, signalling and saving them.
+--
+-- Two patterns recur. A row is looked up in a lateral subquery, which is an index probe for each key
+-- whatever the planner believes, and then updated by its `ctid`, which is exact because the row is
+-- locked: by an earlier statement of the transaction, or in the same statement by one that skips
+-- locked rows (there a row that changed between snapshot and lock is passed over until the next time).
+
+-- name: insert_executions
+-- Insert executions as they stand after their first step, in the order given, which is sorted by key.
+-- Arrays: $1 bucket, $2 id, $3 started_at, $4 definition, $5 machine, $6 name, $7 input, $8 epoch,
+-- $9 status, $10 due_at, $11 owner, $12 checkpoint, $13 output, $14 error, $15 cause, $16 stopped_at
+insert into executions (
+    bucket, id, started_at, definition, machine, name, input, epoch,
+    status, due_at, owner, checkpoint, output, error, cause, stopped_at
+)
+select *
+from unnest(
+    $1::smallint[], $2::uuid[], $3::timestamptz[], $4::bytea[], $5::text[], $6::text[], $7::text[],
+    $8::integer[], $9::text[], $10::timestamptz[], $11::uuid[], $12::bytea[], $13::text[],
+    $14::text[], $15::text[], $16::timestamptz[]
+)
+on conflict do nothing
+returning
+    bucket,
+    id
+
+-- name: inserted_before
+-- Of executions that could not be inserted, those that are there by this very start: the commit whose
+-- answer was lost. A statement of its own, so as to see what the insert had to wait for.
+-- Arrays: $1 bucket, $2 id, $3 machine, $4 name
+select
+    e.bucket,
+    e.id
+from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as r (bucket, id, machine, name)
+cross join lateral (
+    select
+        x.bucket,
+        x.id
+    from executions as x
+    where x.bucket = r.bucket
+    and x.id = r.id
+    and x.machine = r.machine
+    and x.name = r.name
+    limit 1
+) as e
+
+-- name: lock
+-- Lock the rows whose epoch still stands, in the order given, which is sorted by key.
+-- Arrays: $1 bucket, $2 id, $3 epoch
+select
+    e.bucket,
+    e.id,
+    e.signalled
+from unnest($1::smallint[], $2::uuid[], $3::integer[]) as f (bucket, id, epoch)
+cross join lateral (
+    select
+        x.bucket,
+        x.id,
+        x.signalled
+    from executions as x
+    where x.bucket = f.bucket
+    and x.id = f.id
+    and x.epoch = f.epoch
+    and x.status = 'RUNNING'
+    for update
+) as e
+
+-- name: signal.lock
+-- Lock running executions, in the order given, before `signal` looks at them.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid
+select $3::uuid as owner
+from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+cross join lateral (
+    select
+    from executions as x
+    where x.bucket = k.bucket
+    and x.id = k.id
+    and x.status = 'RUNNING'
+    for update
+) as e
+
+-- name: signal
+-- Mark running executions as signalled and claim those at rest; `was_owned` tells them apart.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid of what is claimed
+update executions as e
+set
+    signalled = true,
+    epoch = e.epoch + (e.owner is null)::integer,
+    claims = e.claims + (e.owner is null)::integer,
+    owner = coalesce(e.owner, $3::uuid),
+    due_at = null
+from (
+    select
+        x.place,
+        x.was_owned
+    from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+    cross join lateral (
+        select
+            ctid as place,
+            owner is not null as was_owned
+        from executions
+        where bucket = k.bucket
+        and id = k.id
+        and status = 'RUNNING'
+        limit 1
+    ) as x
+) as s
+where e.ctid = s.place
+returning
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
+    clock_timestamp() as claimed_at,
+    e.owner,
+    s.was_owned
+
+-- name: save
+-- Write checkpoints and append history. `lock` (or `insert`, or a claim) has fenced the rows already;
+-- the epoch is compared once more for a start that turns out to have been committed long ago.
+-- Arrays: $1 bucket, $2 id, $3 epoch, $4 status, $5 due_at, $6 owner, $7 checkpoint, $8 output, $9 error,
+-- $10 cause, $11 stopped_at; history: $12 bucket, $13 execution_id, $14 first_event_id, $15 events
+with appended as (
+    insert into history (bucket, execution_id, first_event_id, events)
+    select
+        h.bucket,
+        h.execution_id,
+        h.first_event_id,
+        h.events
+    from unnest($12::smallint[], $13::uuid[], $14::integer[], $15::bytea[])
+    as h (bucket, execution_id, first_event_id, events)
+    on conflict do nothing
+)
+update executions as e
+set
+    epoch = s.epoch,
+    claims = 0,
+    quarantined = 0,
+    signalled = false,
+    status = s.status,
+    owner = s.owner,
+    due_at = s.due_at,
+    checkpoint = s.checkpoint,
+    output = s.output,
+    error = s.error,
+    cause = s.cause,
+    stopped_at = s.stopped_at
+from (
+    select
+        r.*,
+        x.place
+    from unnest(
+        $1::smallint[], $2::uuid[], $3::integer[], $4::text[], $5::timestamptz[], $6::uuid[],
+        $7::bytea[], $8::text[], $9::text[], $10::text[], $11::timestamptz[]
+    ) as r (
+        bucket, id, epoch, status, due_at, owner, checkpoint, output, error, cause, stopped_at
+    )
+    cross join lateral (
+        select ctid as place
+        from executions
+        where bucket = r.bucket
+        and id = r.id
+        and epoch < r.epoch
+        limit 1
+    ) as x
+) as s
+where e.ctid = s.place
+
+-- name: claim_due
+-- Claim executions whose timer is due, earliest first. Skips rows another process is taking.
+-- $1 limit int, $2 owner uuid
+with due as materialized (
+    select ctid as place
+    from executions
+    where due_at <= statement_timestamp()
+    order by due_at
+    limit $1
+    for update skip locked
+)
+update executions as e
+set
+    owner = $2::uuid,
+    epoch = e.epoch + 1,
+    claims = e.claims + 1,
+    due_at = null
+from due
+where e.ctid = due.place
+returning
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
+    clock_timestamp() as claimed_at
+
+-- name: next_due
+select min(due_at) as due_at
+from executions
+where due_at is not null
+
+-- name: claim_owned
+-- Read rows that the owner still holds.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid
+select
+    e.*,
+    clock_timestamp() as claimed_at
+from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+cross join lateral (
+    select
+        x.bucket,
+        x.id,
+        x.epoch,
+        x.machine,
+        x.definition,
+        x.name,
+        x.input,
+        x.started_at,
+        x.checkpoint,
+        x.signalled,
+        x.claims,
+        x.quarantined
+    from executions as x
+    where x.bucket = k.bucket
+    and x.id = k.id
+    and x.owner = $3::uuid
+    and x.status = 'RUNNING'
+    limit 1
+) as e
+
+-- name: owned
+-- $1 owner uuid
+select
+    bucket,
+    id,
+    epoch
+from executions
+where owner = $1
+
+-- name: seize.lock
+-- Lock running executions, in the order given, before `seize` takes them.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid
+select $3::uuid as owner
+from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+cross join lateral (
+    select
+    from executions as x
+    where x.bucket = k.bucket
+    and x.id = k.id
+    and x.status = 'RUNNING'
+    for update
+) as e
+
+-- name: seize
+-- Claim running executions whoever holds them. It says nothing against them: no claim is counted.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid
+update executions as e
+set
+    owner = $3::uuid,
+    epoch = e.epoch + 1,
+    due_at = null
+from (
+    select x.place
+    from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+    cross join lateral (
+        select ctid as place
+        from executions
+        where bucket = k.bucket
+        and id = k.id
+        and status = 'RUNNING'
+        limit 1
+    ) as x
+) as s
+where e.ctid = s.place
+returning
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
+    clock_timestamp() as claimed_at
+
+-- name: let_go
+-- Put one claim back, due after a delay. Its claim count stands.
+-- $1 bucket smallint, $2 id uuid, $3 epoch int, $4 delay in seconds
+update executions
+set
+    owner = null,
+    epoch = epoch + 1,
+    due_at = statement_timestamp() + make_interval(secs => $4::double precision)
+where bucket = $1
+and id = $2
+and epoch = $3
+and status = 'RUNNING'
+returning epoch
+
+-- name: quarantine
+-- $1 bucket smallint, $2 id uuid, $3 epoch int
+update executions
+set quarantined = quarantined + 1
+where bucket = $1
+and id = $2
+and epoch = $3
+and status = 'RUNNING'
+returning quarantined
+
+-- name: sweep
+-- Make due at once what has neither due time nor owner. Nothing in the service leaves such a row; an
+-- operator's statement might.
+-- $1 limit int
+with stray as materialized (
+    select ctid as place
+    from executions
+    where status = 'RUNNING'
+    and owner is null
+    and due_at is null
+    limit $1
+    for update skip locked
+)
+update executions as e
+set due_at = statement_timestamp()
+from stray
+where e.ctid = stray.place
+returning e.id
+
+-- name: delete_closed
+-- Delete executions that closed longer ago than the retention. The id tells when one started, so none
+-- that started later is looked at; no index on the closing time is kept for this.
+-- $1 retention in days int, $2 limit int
+with closed as materialized (
+    select x.place
+    from generate_series(0, 255) as b (bucket)
+    cross join lateral (
+        select ctid as place
+        from executions
+        where bucket = b.bucket::smallint
+        and id < history_day_start((statement_timestamp() at time zone 'UTC')::date + 1 - $1::integer)
+        and status <> 'RUNNING'
+        and stopped_at < statement_timestamp() - make_interval(days => $1::integer)
+        limit $2::integer
+        for update skip locked
+    ) as x
+    limit $2::integer
+)
+delete from executions as e
+using closed
+where e.ctid = closed.place
+returning e.id
+
+-- name: execution
+-- $1 bucket smallint, $2 id uuid
+select
+    bucket,
+    id,
+    started_at,
+    definition,
+    machine,
+    name,
+    input,
+    status,
+    owner,
+    due_at,
+    output,
+    error,
+    cause,
+    stopped_at
+from executions
+where bucket = $1
+and id = $2
