@@ -78,18 +78,18 @@ class Signups:
         and only the mail that its owner gets tells them apart.
         """
         id = self._engine.new_id(identity_bucket(request.address.identity_key))
-        key = key_of(id)
+        key, name = key_of(id), str(id)
         # State data is shown to operators and kept as history: it tells nothing of the person.
         input: Json = {
-            "account_id": str(id),
+            "account_id": name,
             "email_domain": request.address.domain,
             "locale": request.locale,
         }
         await self._engine.start(
-            self._workflow, str(id), input, key=key, effects=(_insertion(key, request),)
+            self._workflow, name, input, key=key, effects=(_insertion(key, request),)
         )
         metrics.SIGNUPS.inc()
-        log.info("signup_accepted", account=str(id))
+        log.info("signup_accepted", account=name)
         return Begun(id, self._tokens.bearer_secret(id))
 
     async def status(self, account_id: UUID, secret: str) -> str | None:
