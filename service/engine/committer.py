@@ -60,6 +60,7 @@ CONTENDED_TRIES_MAX: Final = 8  # of a caller that waits; an execution's own ste
 OUTAGE_DELAY_SECONDS: Final = (0.02, 0.1, 0.25, 0.5, 1.0)
 # How long a caller waits for a database that has gone before it is answered Unavailable.
 CALLER_PATIENCE_SECONDS: Final = 2.0
+REFUSED_EFFECT: Final = "the database refused a value of this task's effect"
 REJECTED: Final = "Engine.CheckpointRejected"
 
 
@@ -71,6 +72,9 @@ class Outcomes(Protocol):
 
     def lost(self, turn: Turn) -> None:
         """Another worker owns the execution now."""
+
+    def dropped(self, turn: Turn) -> None:
+        """The execution was not started after all."""
 
     def broken(self, turn: Turn, error: Exception) -> None:
         """The engine failed at this execution, not the execution itself."""
@@ -198,6 +202,10 @@ class Committer:
             if isinstance(unit, Turn):
                 if not self._outcomes.holds(unit.tenure):
                     continue
+                if unit.new is not None and unit.new.stored.done() and not unit.tenure.epoch:
+                    # Its caller was told that it could not be stored, and so far that is true.
+                    self._outcomes.dropped(unit)
+                    continue
                 try:
                     unit.prepare()
                     unit.settle()
@@ -290,9 +298,10 @@ class Committer:
             if turn.new is not None and not turn.new.stored.done():
                 turn.new.stored.set_result(None)
         for turn in batch.lost:
-            self._outcomes.lost(turn)
-            if turn.new is not None and not turn.new.stored.done():
-                turn.new.stored.set_exception(ExecutionAlreadyExists(turn.tenure.name))
+            if turn.new is not None:
+                self._turn_away(turn, ExecutionAlreadyExists(turn.tenure.name))
+            else:
+                self._outcomes.lost(turn)
         for signalling in batch.elsewhere:
             self._outcomes.signalled(signalling)
         for request in batch.requests:
@@ -305,23 +314,17 @@ class Committer:
         if isinstance(error, Contended):
             self._postpone(unit)
             return False
-        waiting = _caller(unit)
-        if waiting is not None:
-            if not waiting.done():
-                waiting.set_exception(error)
-            if isinstance(unit, Turn):
-                self._outcomes.lost(unit)
+        is_refused = isinstance(error, Rejected)
+        if is_refused and isinstance(unit, Turn) and unit.refuse(REFUSED_EFFECT):
+            return True
+        if _caller(unit) is not None:
+            self._turn_away(unit, error)
             return False
         assert isinstance(unit, Turn)
-        if not isinstance(error, Rejected):
+        if not is_refused or any(isinstance(event, Poisoned) for event in unit.events):
             self._outcomes.broken(unit, error)
             return False
-        if unit.refuse("the database refused a value of this task's effect"):
-            return True
-        if any(isinstance(event, Poisoned) for event in unit.events):
-            self._outcomes.broken(unit, error)
-            return False
-        log.error("checkpoint_rejected", execution=str(unit.key.id), reason=type(error).__name__)
+        log.error("checkpoint_rejected", execution=str(unit.key.id), reason=str(error))
         unit.events = [Poisoned(REJECTED, "the database refused what this step would store")]
         return True
 
@@ -332,10 +335,7 @@ class Committer:
         unit.tries += 1
         waiting = _caller(unit)
         if waiting is not None and unit.tries >= CONTENDED_TRIES_MAX:
-            if not waiting.done():
-                waiting.set_exception(Unavailable("a row stayed locked"))
-            if isinstance(unit, Turn):
-                self._outcomes.lost(unit)
+            self._turn_away(unit, Unavailable("a row stayed locked"))
             return
         self._postponed += 1
         delay_seconds = CONTENDED_DELAY_SECONDS * min(unit.tries, CONTENDED_TRIES_MAX)
@@ -353,7 +353,8 @@ class Committer:
         gone_at, tries = loop.time(), 0
         while True:
             if loop.time() - gone_at >= CALLER_PATIENCE_SECONDS:
-                self._turn_away([*units, *self._queue])
+                for unit in (*units, *self._queue):
+                    self._lose_patience(unit)
             await asyncio.sleep(OUTAGE_DELAY_SECONDS[min(tries, len(OUTAGE_DELAY_SECONDS) - 1)])
             tries += 1
             try:
@@ -364,11 +365,19 @@ class Committer:
             self._is_down = False
             return units
 
-    def _turn_away(self, units: Sequence[Unit]) -> None:
-        for unit in units:
-            waiting = _caller(unit)
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(Unavailable("the database does not answer"))
+    def _lose_patience(self, unit: Unit) -> None:
+        """Answer a caller who has waited long enough; what it asked may be committed already."""
+        waiting = _caller(unit)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(Unavailable("the database does not answer"))
+
+    def _turn_away(self, unit: Unit, error: Exception) -> None:
+        """Give up a unit that a caller waits for, and tell the caller why."""
+        waiting = _caller(unit)
+        if waiting is not None and not waiting.done():
+            waiting.set_exception(error)
+        if isinstance(unit, Turn):
+            self._outcomes.dropped(unit)
 
 
 class _Broken(Exception):

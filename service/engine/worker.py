@@ -233,6 +233,9 @@ class Worker:
     def lost(self, turn: Turn) -> None:
         metrics.FENCED_WRITES.inc()
         log.info("execution_lost", execution=str(turn.key.id))
+        self.dropped(turn)
+
+    def dropped(self, turn: Turn) -> None:
         if self.holds(turn.tenure):
             self._forget(turn.tenure)
 
@@ -282,6 +285,10 @@ class Worker:
             tenure = self._tenures.get(key)
             if tenure is not None and tenure.epoch == before[key]:
                 self._forget(tenure)
+        for key in queued & standing.keys():
+            tenure = self._tenures.get(key)
+            if in_doubt and tenure is not None and not tenure.epoch:
+                tenure.epoch = standing[key]  # its start was committed after all
         suspects = {claim.key for claim in self.quarantine.suspects}
         strange = [
             key
