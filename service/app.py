@@ -112,9 +112,17 @@ class Service:
     """All parts of one process. `open` returns when it answers on both ports."""
 
     def __init__(
-        self, config: Config, *, inbox: Inbox | None = None, allow_test_domains: bool = False
+        self,
+        config: Config,
+        *,
+        inbox: Inbox | None = None,
+        allow_test_domains: bool = False,
+        transport: SmtpTransport | None = None,
     ) -> None:
-        """Build the parts; nothing is opened yet. Raises BadHandlers, BadTemplates, ValueError."""
+        """Build the parts; nothing is opened yet. Raises BadHandlers, BadTemplates, ValueError.
+
+        `transport` takes the mails in place of the server at SMTP_URL.
+        """
         self._config = config
         self._clock = DatabaseClock()
         self._database = Database(
@@ -122,7 +130,7 @@ class Service:
             pool_size=config.database_pool_size,
             pooler=config.database_pooler,
         )
-        self._transport = smtp_transport(config.smtp_url)
+        self._transport = transport or smtp_transport(config.smtp_url)
         tokens = Tokens(config.secret_key)
         accounts = Accounts(self._database)
         registry = Registry(
@@ -157,16 +165,17 @@ class Service:
         )
         self._files = DefinitionFiles(config.workflows_dir, self._definitions, registry.missing)
         self._accounts = accounts
+        self.signups = Signups(
+            self.engine,
+            accounts,
+            tokens,
+            self._clock,
+            workflow=config.verification_workflow,
+            link_seconds_max=config.link_seconds_max,
+        )
         self._public = create_public_app(
             PublicDeps(
-                signups=Signups(
-                    self.engine,
-                    accounts,
-                    tokens,
-                    self._clock,
-                    workflow=config.verification_workflow,
-                    link_seconds_max=config.link_seconds_max,
-                ),
+                signups=self.signups,
                 probe=self,
                 version=product_version(),
                 signup_page=config.signup_page,
