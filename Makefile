@@ -1,0 +1,76 @@
+# Everything a developer runs. `make` alone lists the targets; nothing needs to be installed before.
+# Works with the make of macOS (GNU make 3.81); pass arguments as in `make test ARGS="-k wait"`.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+INSTALL := $(PIP) install --root-user-action=ignore
+SOURCES := service tests benchmarks
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+	--generate-hashes --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two installations into one .venv would trip over each other
+.PHONY: help run test e2e check fmt lint type bench setup lock image-check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: .venv/demo.stamp ## the whole service on embedded parts, on this machine
+	@exec $(BIN)/countersign demo $(ARGS)
+
+test: .venv/test.stamp ## the whole test suite, on an embedded PostgreSQL or on TEST_DATABASE_URL
+	@$(BIN)/python -m pytest $(ARGS)
+
+e2e: .venv/test.stamp ## only the tests that run the service as a process
+	@$(BIN)/python -m pytest -m e2e $(ARGS)
+
+check: lint type ## what CI runs: format, lint, import arrows, types, tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+fmt: setup ## format the code and mend what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+lint: setup ## format, lint rules and import arrows, changing nothing
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/lint-imports --no-logo
+
+type: setup ## mypy --strict
+	@$(BIN)/mypy service
+
+bench: .venv/test.stamp ## the verification workflow's speed and cost, one JSON line a measurement
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+setup: .venv/dev.stamp ## everything a developer needs, into .venv
+
+lock: setup ## resolve the dependencies anew into locks/, every one with its hashes
+	@$(LOCK) pyproject.toml --extra dev --group build --output-file locks/dev.txt
+	@$(LOCK) pyproject.toml --constraint locks/dev.txt --extra test --output-file locks/test.txt
+	@$(LOCK) pyproject.toml --constraint locks/dev.txt --extra embedded --output-file locks/demo.txt
+	@$(LOCK) pyproject.toml --constraint locks/dev.txt --output-file locks/serve.txt
+	@$(LOCK) --constraint locks/dev.txt --group build --output-file locks/build.txt
+
+image-check: ## the installing steps of the Dockerfile, in a scratch folder and without Docker
+	@deploy/image-check
+
+# A stamp is newer than the lock it stands for; a second run installs nothing.
+.venv/%.stamp: .venv/made.stamp locks/%.txt locks/build.txt pyproject.toml
+	@echo "Installing into .venv (locks/$*.txt) ..."
+	@$(INSTALL) --require-hashes --requirement locks/build.txt --requirement locks/$*.txt
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/made.stamp:
+	@if $(BIN)/python -m pip --version >/dev/null 2>&1; then touch $@; exit 0; fi; \
+	for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		echo "Making .venv with $$("$$python" --version) ..."; \
+		"$$python" -m venv --clear .venv && touch $@ && exit 0; \
+		echo "$$python could not make a virtual environment (above it says why)." >&2; \
+		echo "On Debian and Ubuntu the package python3-venv is needed." >&2; \
+		exit 1; \
+	done; \
+	echo "No Python 3.11 or newer found; name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	exit 1
