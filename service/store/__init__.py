@@ -1,7 +1,7 @@
 """Postgres, through asyncpg and `sql/`; and the same store in memory, for tests and `simulate`."""
 
 from service.store.accounts import Account, Accounts, Contact
-from service.store.database import Database
+from service.store.database import Database, database_time
 from service.store.executions import PostgresStore
 from service.store.machines import DefinitionRows
 from service.store.memory import MemoryStore
@@ -18,6 +18,7 @@ __all__ = [
     "MemoryStore",
     "Notifier",
     "PostgresStore",
+    "database_time",
     "migrate",
     "pending_migrations",
 ]

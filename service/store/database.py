@@ -16,6 +16,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
 
 import asyncpg
@@ -180,7 +181,7 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        """Lend a connection; one that failed, or was left in the middle of something, is cut off."""
+        """Lend a connection; one that failed, or was left in the middle of a thing, is cut off."""
         if self._pool is None:
             raise Unavailable("the database is not open")
         with translated(), metrics.POOL_WAIT_SECONDS.time():
@@ -200,6 +201,13 @@ class Database:
 
     async def _settle(self, connection: Any) -> None:
         await Session(connection, self._queries).run("settle")
+
+
+async def database_time(database: Database) -> datetime:
+    """Return the database's clock. Raises Unavailable."""
+    (row,) = await database.fetch("ping")
+    now: datetime = row["now"]
+    return now
 
 
 async def _keep(connection: Any) -> None:
