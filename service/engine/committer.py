@@ -294,6 +294,7 @@ class Committer:
 
     def _finish(self, batch: _Batch) -> None:
         for turn in (*batch.turns.values(), *batch.claimed):
+            turn.tell()
             self._outcomes.committed(turn)
             if turn.new is not None and not turn.new.stored.done():
                 turn.new.stored.set_result(None)

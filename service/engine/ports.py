@@ -74,6 +74,10 @@ class Effect:
 
     query: str
     row: tuple[object, ...]
+    # Told of the returned row once it is committed: for what must not be counted twice.
+    committed: Callable[[Mapping[str, object] | None], None] | None = field(
+        default=None, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ class Turn:
         self._history: list[HistoryEvent] = []
         self._pending: list[Effect] = list(self._effects)
         self._asked: list[Asked] = []
+        self._applied: list[tuple[Effect, Mapping[str, object] | None]] = []
         self._deferred: set[int] = set()
         self._rounds = 0
         self._is_settled = False
@@ -191,12 +192,19 @@ class Turn:
 
     def answered(self, rows: Sequence[Mapping[str, object] | None]) -> None:
         """Feed in what the effects of the last `settle` returned, in their order."""
+        self._applied += zip(self.wanted, rows, strict=True)
         rows = rows[len(self._pending) :]
         asked, self._asked, self._pending = self._asked, [], []
         self._rounds += 1
         self._is_settled = False
         for one, row in zip(asked, rows, strict=True):
             self.feed(_answer(one, row))
+
+    def tell(self) -> None:
+        """Tell those who asked for effects that their rows are committed."""
+        for effect, row in self._applied:
+            if effect.committed is not None:
+                effect.committed(row)
 
     def refuse(self, cause: str) -> bool:
         """Make failures of the effects the database refused; False when none was a handler's."""

@@ -56,7 +56,7 @@ def delete_unverified_account(input: Json) -> EffectHandler:
 
 def close_account(key: Key) -> Effect:
     """Return what decides an account that is still pending or superseded: it expires."""
-    return Effect("delete_unverified_account", key)
+    return Effect("delete_unverified_account", key, committed=_count)
 
 
 def close_ended(name: str, key: Key) -> Effect | None:
@@ -77,10 +77,13 @@ ACCOUNT_TASKS: Final[Mapping[str, EffectTask]] = {
 def _deletion(row: Mapping[str, object] | None) -> Answer:
     status = FORGOTTEN if row is None else str(row["status"])
     is_deleted = row is not None and bool(row["deleted"])
-    if is_deleted:
-        metrics.EXPIRED.inc()
     output: Json = {"deleted": is_deleted, "status": status}
     return Answer(output, acknowledges_signal=status == "verified")
+
+
+def _count(row: Mapping[str, object] | None) -> None:
+    if row is not None and row["deleted"]:
+        metrics.EXPIRED.inc()
 
 
 def _read_fields(value: Json) -> list[Sequence[str]]:

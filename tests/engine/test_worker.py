@@ -1,4 +1,4 @@
-"""What the engine does with executions, and what becomes of them when workers or the database fail."""
+"""What the engine does with executions, and what becomes of them when something else fails."""
 
 from __future__ import annotations
 

@@ -155,11 +155,21 @@ def test_delete_asks_for_one_conditional_statement() -> None:
     assert handler.effect(INPUT, task()) == Effect("delete_unverified_account", (KEY.bucket, ID))
 
 
-def test_delete_answers_what_it_did_and_counts_it() -> None:
-    before = expired_count()
+def test_delete_answers_what_it_did() -> None:
     answer = delete_unverified_account(INPUT).answer({"deleted": True, "status": "expired"})
 
     assert answer == Answer({"deleted": True, "status": "expired"})
+
+
+def test_an_expiry_counts_once_it_is_committed_and_only_then() -> None:
+    before = expired_count()
+    effect = delete_unverified_account(INPUT).effect(INPUT, task())
+    assert expired_count() == before
+    assert effect.committed is not None
+
+    effect.committed({"deleted": True, "status": "expired"})
+    effect.committed({"deleted": False, "status": "verified"})
+
     assert expired_count() == before + 1
 
 
