@@ -69,7 +69,7 @@ class PostgresTransaction:
         answers: list[Mapping[str, object] | None] = [None] * len(effects)
         for name, columns in grouped(effects):
             for row in await self._session.apply_effect(name, *columns):
-                answers[row["ordinal"]] = row
+                answers[row["ordinal"]] = dict(row)
         return answers
 
     async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:

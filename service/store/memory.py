@@ -176,7 +176,7 @@ class MemoryStore:
             return len(stray)
 
     async def tidy(self, retention_days: int, limit: int) -> int:
-        """Delete up to `limit` executions closed longer ago, with their history; return how many."""
+        """Delete up to `limit` closed ones older than this, with their history; return how many."""
         async with self._turn:
             before = self._clock.now() - timedelta(days=retention_days)
             closed = [

@@ -128,7 +128,7 @@ EFFECTS: Final[Mapping[str, Callable[[MemoryAccounts, Rows], Answers]]] = {
 
 
 def _is_alive(account: AccountRow, n: int) -> bool:
-    return account.links - LINKS_ALIVE < n <= account.links
+    return max(0, account.links - LINKS_ALIVE) < n <= account.links
 
 
 def _eligible_first(accounts: Mapping[Key, AccountRow], rows: Rows) -> list[tuple[int, Key, int]]:

@@ -5,6 +5,7 @@
 -- the same parameters: under READ COMMITTED each statement has a snapshot of its own, so what the
 -- first one waited for the second one sees. Decided in one statement, a row that changed while its
 -- lock was waited for would be judged half by its old version and half by its new one.
+-- No order is asked for where a limit bounds what is read by address: it would be read by id instead.
 -- Rows are locked in the order of their keys, so that two batches meet and neither crosses the other.
 
 -- name: insert_account
@@ -81,7 +82,6 @@ rivals as materialized (
         where bucket = k.bucket
         and identity_key = k.identity_key
         and status = 'pending'
-        order by id
         limit 256
     ) as a
 ),
@@ -117,7 +117,7 @@ with asked as materialized (
     select
         r.ordinal,
         a.*,
-        a.status = 'pending' and r.n > a.links - 3 and r.n <= a.links as is_eligible
+        a.status = 'pending' and r.n between greatest(1, a.links - 2) and a.links as is_eligible
     from unnest($1::integer[], $2::smallint[], $3::uuid[], $4::integer[])
     as r (ordinal, bucket, id, n)
     cross join lateral (
@@ -162,7 +162,6 @@ decidable as materialized (
         where bucket = won.bucket
         and identity_key = won.identity_key
         and status = 'pending'
-        order by id
         limit 256
     ) as a
 ),

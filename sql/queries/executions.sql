@@ -214,33 +214,32 @@ from executions
 where due_at is not null
 
 -- name: claim_owned
--- Read rows that the owner still holds.
+-- Read rows that the owner still holds. The owner is compared outside the subquery: inside, a plan for
+-- an empty table would go by it.
 -- Arrays: $1 bucket, $2 id; $3 owner uuid
 select
-    e.*,
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
     clock_timestamp() as claimed_at
 from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
 cross join lateral (
-    select
-        x.bucket,
-        x.id,
-        x.epoch,
-        x.machine,
-        x.definition,
-        x.name,
-        x.input,
-        x.started_at,
-        x.checkpoint,
-        x.signalled,
-        x.claims,
-        x.quarantined
-    from executions as x
-    where x.bucket = k.bucket
-    and x.id = k.id
-    and x.owner = $3::uuid
-    and x.status = 'RUNNING'
+    select *
+    from executions
+    where bucket = k.bucket
+    and id = k.id
     limit 1
 ) as e
+where e.owner = $3::uuid
 
 -- name: owned
 -- $1 owner uuid

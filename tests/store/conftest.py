@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from service.store import Database, MemoryStore, PostgresStore, migrate
+
+EMPTY = """
+    truncate
+        executions,
+        history,
+        workers,
+        accounts,
+        verified_addresses,
+        machine_publications,
+        machines,
+        definitions
+"""
 
 
 class TickingClock:
@@ -22,13 +38,39 @@ class TickingClock:
         return self._now
 
 
+@pytest.fixture(scope="session")
+def migrated_database(database_url: str) -> Iterator[str]:
+    """Yield the URL of a database with the present schema, which the tests here share."""
+    name = f"test_{uuid4().hex}"
+    url = urlunsplit(urlsplit(database_url)._replace(path=f"/{name}"))
+    asyncio.run(_execute(database_url, f"create database {name}"))
+    asyncio.run(_migrate(url))
+    yield url
+    asyncio.run(_execute(database_url, f"drop database {name} with (force)"))
+
+
 @pytest.fixture
-async def database(fresh_database: str) -> AsyncIterator[Database]:
-    """Yield an open database with the present schema."""
-    database = Database(fresh_database)
+async def database(migrated_database: str) -> AsyncIterator[Database]:
+    """Yield an open database with the present schema and no rows."""
+    await _execute(migrated_database, EMPTY)
+    database = Database(migrated_database)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    database = Database(url)
     await database.open()
     await migrate(database)
-    yield database
     await database.close()
 
 
@@ -38,3 +80,11 @@ def store(request: pytest.FixtureRequest) -> Any:
     if request.param == "memory":
         return MemoryStore(TickingClock())
     return PostgresStore(request.getfixturevalue("database"))
+
+
+@pytest.fixture
+async def observer(database: Database) -> AsyncIterator[Any]:
+    """Yield a connection of the test's own to the database."""
+    connection = await asyncpg.connect(database.dsn)
+    yield connection
+    await connection.close()
