@@ -1,0 +1,482 @@
+"""Definitions: what compiles, and how everything that does not is told at once, with its place."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import cast
+
+import pytest
+
+from service.asl import InvalidDefinition, Json, Problem, compile_definition
+from service.asl.parser import NESTING_DEPTH_MAX
+from service.asl.states.base import STATE_NAME_CHARACTERS_MAX
+from tests.asl.builders import INVOKE, State, definition, ending, function, problems, task
+
+SCHEMA, TARGET, NOT_SUPPORTED = (
+    "SCHEMA_VALIDATION_FAILED",
+    "MISSING_TRANSITION_TARGET",
+    "NOT_SUPPORTED",
+)
+DONE: State = {"Type": "Succeed"}
+
+
+def only(**fields: Json) -> dict[str, Json]:
+    return definition(Only=cast(State, fields))
+
+
+def test_a_definition_compiles_with_its_hash_and_comment() -> None:
+    text = json.dumps(definition(Only=DONE) | {"Comment": "c", "TimeoutSeconds": 9})
+    compiled = compile_definition(text)
+    assert (compiled.text, compiled.comment, compiled.timeout_seconds) == (text, "c", 9)
+    assert compiled.sha256 == hashlib.sha256(text.encode()).digest()
+    assert (compiled.start_at, list(compiled.states)) == ("Only", ["Only"])
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_their_places() -> None:
+    text = """{
+  "StartAt": "Nowhere",
+  "States": {
+    "A": {"Type": "Wait", "Next": "Gone"},
+    "B": {
+      "Type": "Pass",
+      "InputPath": "$.[",
+      "Colour": "red"
+    }
+  }
+}"""
+    with pytest.raises(InvalidDefinition) as caught:
+        compile_definition(text)
+    found = [(p.code, p.pointer, p.line, p.column) for p in caught.value.problems]
+    assert found == [
+        (TARGET, "/StartAt", 2, 14),
+        (SCHEMA, "/States/A", 4, 10),
+        (TARGET, "/States/A/Next", 4, 35),
+        (SCHEMA, "/States/B", 5, 10),
+        (SCHEMA, "/States/B/InputPath", 7, 20),
+        (SCHEMA, "/States/B/Colour", 8, 17),
+    ]
+
+
+def test_text_that_is_no_json_is_told_with_its_place() -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        compile_definition('{"StartAt": "A",\n "States": }')
+    (problem,) = caught.value.problems
+    assert (problem.code, problem.line, problem.column) == ("INVALID_JSON_DESCRIPTION", 2, 12)
+
+
+def test_json_that_is_no_object_is_told() -> None:
+    assert problems([]) == [(SCHEMA, "", "Definition must be a valid JSON object")]
+
+
+def test_the_exception_reads_as_one_line() -> None:
+    error = InvalidDefinition([Problem("C", "no good", "/a", 1, 2), Problem("C", "bad", "", 1, 1)])
+    assert str(error) == "no good (at /a); bad (at /)"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({}, [(SCHEMA, "", "These fields are required: [States, StartAt]")]),
+        (
+            definition(A=DONE) | {"Extra": 1},
+            [(SCHEMA, "/Extra", "The field 'Extra' is not supported here")],
+        ),
+        ({"StartAt": "A", "States": {}}, [(SCHEMA, "/States", "Value cannot be empty")]),
+        (
+            {"StartAt": "A", "States": {"A": 3}},
+            [(SCHEMA, "/States/A", "Expected a value of type Object but was Integer 3")],
+        ),
+        (only(), [(SCHEMA, "/States/Only", "These fields are required: [Type]")]),
+        (
+            only(Type="Jump"),
+            [
+                (
+                    SCHEMA,
+                    "/States/Only/Type",
+                    "'Jump' is none of [Choice, Fail, Map, Parallel, Pass, Succeed, Task, Wait]",
+                )
+            ],
+        ),
+        (
+            only(Type="Pass"),
+            [(SCHEMA, "/States/Only", "One of these fields is required: [Next, End]")],
+        ),
+        (
+            only(Type="Pass", End=True, Next="Only"),
+            [
+                (SCHEMA, "/States/Only", "Only one of these fields is allowed: [Next, End]"),
+                (SCHEMA, "/States", "No terminal state found: none of the states ends"),
+            ],
+        ),
+        (
+            only(Type="Pass", End=False),
+            [(SCHEMA, "/States/Only/End", "The value of 'End' can only be true")],
+        ),
+        (
+            only(Type="Succeed", End=True),
+            [(SCHEMA, "/States/Only/End", "The field 'End' is not supported here")],
+        ),
+        (
+            only(Type="Fail", InputPath="$"),
+            [(SCHEMA, "/States/Only/InputPath", "The field 'InputPath' is not supported here")],
+        ),
+        (
+            only(Type="Fail", Error="E", ErrorPath="$.e"),
+            [(SCHEMA, "/States/Only", "Only one of these fields is allowed: [Error, ErrorPath]")],
+        ),
+        (
+            only(Type="Pass", End=True, Comment=5),
+            [(SCHEMA, "/States/Only/Comment", "Expected a value of type String but was Integer 5")],
+        ),
+        (
+            definition(A=ending("Pass"), B=DONE),
+            [(TARGET, "/States/B", "State 'B' is not reachable")],
+        ),
+        (
+            definition(A={"Type": "Pass", "Next": "A"}),
+            [(SCHEMA, "/States", "No terminal state found: none of the states ends")],
+        ),
+        (
+            definition(A=task(Catch=[{"ErrorEquals": ["E"], "Next": "Gone"}])),
+            [(TARGET, "/States/A/Catch/0/Next", "Missing 'Next' target: Gone")],
+        ),
+    ],
+)
+def test_structure_is_checked(value: Json, expected: list[tuple[str, str, str]]) -> None:
+    assert sorted(problems(value)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "message"),
+    [
+        (
+            {},
+            "",
+            "One of these fields is required: [Seconds, SecondsPath, Timestamp, TimestampPath]",
+        ),
+        ({"Seconds": -5}, "/Seconds", "-5 is not between 0 and 99999999"),
+        ({"Seconds": 1.5}, "/Seconds", "Expected a value of type Integer but was Number 1.5"),
+        ({"Seconds": True}, "/Seconds", "Expected a value of type Integer but was Boolean True"),
+        ({"SecondsPath": "$.a[*]"}, "/SecondsPath", "Value is not a Reference Path: '$.a[*]'"),
+        (
+            {"Timestamp": "2016-12-05 21:29:29Z"},
+            "/Timestamp",
+            "String does not match RFC3339 timestamp",
+        ),
+        (
+            {"Seconds": 1, "TimestampPath": "$.t"},
+            "",
+            "Only one of these fields is allowed: [Seconds, TimestampPath]",
+        ),
+    ],
+)
+def test_wait_fields_are_checked(fields: dict[str, Json], at: str, message: str) -> None:
+    assert problems(only(Type="Wait", End=True, **fields)) == [
+        (SCHEMA, "/States/Only" + at, message)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "at", "message"),
+    [
+        ({"Resource": "send"}, SCHEMA, "/Resource", "Value is not a valid resource ARN"),
+        (
+            {"Resource": INVOKE + ".waitForTaskToken"},
+            NOT_SUPPORTED,
+            "/Resource",
+            "The service integration pattern '.waitForTaskToken' is not supported",
+        ),
+        (
+            {"Resource": "arn:aws:states:us-east-1:1:activity:a"},
+            NOT_SUPPORTED,
+            "/Resource",
+            "An activity is not supported",
+        ),
+        ({"TimeoutSeconds": 0}, SCHEMA, "/TimeoutSeconds", "0 is not between 1 and 99999999"),
+        (
+            {"TimeoutSeconds": 5, "HeartbeatSeconds": 5},
+            SCHEMA,
+            "/HeartbeatSeconds",
+            "5 is not less than TimeoutSeconds, 5",
+        ),
+        (
+            {"TimeoutSeconds": 5, "TimeoutSecondsPath": "$.t"},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [TimeoutSeconds, TimeoutSecondsPath]",
+        ),
+        (
+            {"Credentials": {}},
+            NOT_SUPPORTED,
+            "/Credentials",
+            "Credentials (cross-account calls) is not supported",
+        ),
+        (
+            {"ResultPath": "$$.x"},
+            SCHEMA,
+            "/ResultPath",
+            "'$$.x': the Context Object cannot be written to",
+        ),
+        ({"Retry": [{}]}, SCHEMA, "/Retry/0", "These fields are required: [ErrorEquals]"),
+        (
+            {"Retry": [{"ErrorEquals": []}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "0 elements are not between 1 and 100",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["States.ALL", "E"]}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "States.ALL must be the only element of the array",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["E"]}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "States.ALL is only allowed in the last element of the array",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "BackoffRate": 0.5}]},
+            SCHEMA,
+            "/Retry/0/BackoffRate",
+            "0.5 is not between 1 and 1e+06",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "JitterStrategy": "HALF"}]},
+            SCHEMA,
+            "/Retry/0/JitterStrategy",
+            "'HALF' is none of [FULL, NONE]",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "IntervalSeconds": 9, "MaxDelaySeconds": 8}]},
+            SCHEMA,
+            "/Retry/0/MaxDelaySeconds",
+            "8 is less than IntervalSeconds, 9",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "Delay": 1}]},
+            SCHEMA,
+            "/Retry/0/Delay",
+            "The field 'Delay' is not supported here",
+        ),
+        (
+            {"Catch": [{"ErrorEquals": ["E"]}]},
+            SCHEMA,
+            "/Catch/0",
+            "These fields are required: [Next]",
+        ),
+        ({"Retry": {}}, SCHEMA, "/Retry", "Expected a value of type Array but was Object"),
+    ],
+)
+def test_task_fields_are_checked(fields: dict[str, Json], code: str, at: str, message: str) -> None:
+    assert problems(definition(Only=task(**{"End": True} | fields))) == [
+        (code, "/States/Only" + at, message)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "at", "message"),
+    [
+        ({}, "", "These fields are required: [Variable]"),
+        ({"Variable": "$.a"}, "", "A comparison operator is required"),
+        (
+            {"Variable": "$.a", "IsNull": True, "IsString": True},
+            "",
+            "Only one of these fields is allowed: [IsNull, IsString]",
+        ),
+        (
+            {"Variable": "$.a", "NumericEquals": "1"},
+            "/NumericEquals",
+            "Expected a literal for Numeric but was String '1'",
+        ),
+        (
+            {"Variable": "$.a", "NumericEquals": True},
+            "/NumericEquals",
+            "Expected a literal for Numeric but was Boolean True",
+        ),
+        (
+            {"Variable": "$.a", "TimestampEquals": "noon"},
+            "/TimestampEquals",
+            "String does not match RFC3339 timestamp",
+        ),
+        (
+            {"Variable": "$.a", "StringMatches": "a\\b"},
+            "/StringMatches",
+            "a backslash can only stand before * or another backslash",
+        ),
+        (
+            {"Variable": "$.a", "IsNull": "yes"},
+            "/IsNull",
+            "Expected a value of type Boolean but was String 'yes'",
+        ),
+        ({"And": []}, "/And", "Value cannot be empty"),
+        (
+            {
+                "And": [{"Variable": "$.a", "IsNull": True}],
+                "Not": {"Variable": "$.a", "IsNull": True},
+            },
+            "",
+            "Only one of these fields is allowed: [And, Not]",
+        ),
+        ({"Not": {"Variable": "$.a"}}, "/Not", "A comparison operator is required"),
+        (
+            {"Or": [{"Variable": "$.a", "IsNull": True, "Next": "End"}]},
+            "/Or/0/Next",
+            "The field 'Next' is not supported here",
+        ),
+    ],
+)
+def test_choice_rules_are_checked(rule: dict[str, Json], at: str, message: str) -> None:
+    choice: State = {"Type": "Choice", "Choices": [rule | {"Next": "End"}], "Default": "End"}
+    assert problems(definition(Only=choice, End=DONE)) == [
+        (SCHEMA, "/States/Only/Choices/0" + at, message)
+    ]
+
+
+def test_a_choice_cannot_end_or_lead_on_by_itself() -> None:
+    rule: Json = {"Variable": "$.a", "IsNull": True, "Next": "Gone"}
+    choice: State = {"Type": "Choice", "Choices": [rule], "Next": "End"}
+    assert sorted(problems(definition(Only=choice, End=DONE))) == [
+        (TARGET, "/States/End", "State 'End' is not reachable"),
+        (TARGET, "/States/Only/Choices/0/Next", "Missing 'Next' target: Gone"),
+        (SCHEMA, "/States/Only/Next", "The field 'Next' is not supported here"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "at", "message"),
+    [
+        (
+            {"ItemProcessor": None},
+            SCHEMA,
+            "/ItemProcessor",
+            "Expected a value of type Object but was null",
+        ),
+        (
+            {"Iterator": definition(J=DONE)},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [ItemProcessor, Iterator]",
+        ),
+        (
+            {"ItemSelector": {}, "Parameters": {}},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [ItemSelector, Parameters]",
+        ),
+        ({"MaxConcurrency": -1}, SCHEMA, "/MaxConcurrency", "-1 is not between 0 and 99999999"),
+        (
+            {"ToleratedFailurePercentage": 101},
+            SCHEMA,
+            "/ToleratedFailurePercentage",
+            "101 is not between 0 and 100",
+        ),
+        (
+            {"ItemReader": {}},
+            NOT_SUPPORTED,
+            "/ItemReader",
+            "ItemReader (Distributed Map) is not supported",
+        ),
+        (
+            {"ItemProcessor": definition(I=DONE) | {"ProcessorConfig": {"Mode": "DISTRIBUTED"}}},
+            NOT_SUPPORTED,
+            "/ItemProcessor/ProcessorConfig/Mode",
+            "Distributed Map is not supported",
+        ),
+        (
+            {"ItemProcessor": definition(I={"Type": "Pass", "Next": "Only"})},
+            TARGET,
+            "/ItemProcessor/States/I/Next",
+            "Missing 'Next' target: Only",
+        ),
+    ],
+)
+def test_map_fields_are_checked(fields: dict[str, Json], code: str, at: str, message: str) -> None:
+    state = {"Type": "Map", "End": True, "ItemProcessor": definition(I=DONE)} | fields
+    found = problems(definition(Only=state))
+    assert (code, "/States/Only" + at, message) in found
+
+
+@pytest.mark.parametrize(
+    ("value", "pointer", "message"),
+    [
+        (
+            definition(A=DONE) | {"QueryLanguage": "JSONata"},
+            "/QueryLanguage",
+            "QueryLanguage 'JSONata' is not supported",
+        ),
+        (
+            only(Type="Pass", End=True, QueryLanguage="JSONata"),
+            "/States/Only/QueryLanguage",
+            "QueryLanguage 'JSONata' is not supported",
+        ),
+        (
+            only(Type="Pass", End=True, Assign={}),
+            "/States/Only/Assign",
+            "Assign (variables) is not supported",
+        ),
+        (
+            only(Type="Pass", End=True, Output="x"),
+            "/States/Only/Output",
+            "Output (JSONata) is not supported",
+        ),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(value: Json, pointer: str, message: str) -> None:
+    assert problems(value) == [(NOT_SUPPORTED, pointer, message)]
+
+
+def test_a_parallel_needs_branches() -> None:
+    assert problems(only(Type="Parallel", End=True, Branches=[])) == [
+        (SCHEMA, "/States/Only/Branches", "Value cannot be empty")
+    ]
+    assert problems(only(Type="Parallel", End=True)) == [
+        (SCHEMA, "/States/Only", "These fields are required: [Branches]")
+    ]
+
+
+def test_state_names_are_unique_in_the_whole_definition() -> None:
+    branch = definition(Only=DONE)
+    assert problems(only(Type="Parallel", End=True, Branches=[branch])) == [
+        (
+            "DUPLICATE_STATE_NAME",
+            "/States/Only/Branches/0/States/Only",
+            "Duplicate state name: Only",
+        )
+    ]
+
+
+def test_a_state_name_has_a_limit() -> None:
+    assert problems(definition(**{"n" * STATE_NAME_CHARACTERS_MAX: DONE})) == []
+    ((code, _, message),) = problems(definition(**{"n" * 81: DONE}))
+    assert (code, message) == (SCHEMA, "81 characters of a state's name are over the limit of 80")
+
+
+def test_a_bad_template_is_told_at_the_very_member() -> None:
+    parameters: Json = {"good.$": "$.a", "deep": [{"bad.$": 5}], "worse.$": "States.Nope()"}
+    found = problems(definition(Only=task(Parameters=parameters)))
+    assert [(code, pointer) for code, pointer, _ in found] == [
+        (SCHEMA, "/States/Only/Parameters/deep/0/bad.$"),
+        (SCHEMA, "/States/Only/Parameters/worse.$"),
+    ]
+
+
+def test_nesting_has_a_limit() -> None:
+    def nested(depth: int) -> dict[str, Json]:
+        inner = definition(**{f"S{depth}": DONE})
+        for level in range(depth - 1, 0, -1):
+            inner = definition(
+                **{f"S{level}": {"Type": "Map", "ItemProcessor": inner, "End": True}}
+            )
+        return inner
+
+    assert problems(nested(NESTING_DEPTH_MAX)) == []
+    ((code, _, message),) = problems(nested(NESTING_DEPTH_MAX + 1))
+    assert (code, message) == (SCHEMA, "Map and Parallel states are nested deeper than 20")
+
+
+def test_a_function_may_be_named_in_any_partition() -> None:
+    arn = function("send").replace("arn:aws:", "arn:aws-cn:")
+    assert problems(definition(Only=task(Resource=arn))) == []

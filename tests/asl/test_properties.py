@@ -1,0 +1,296 @@
+"""Properties of `advance` over generated definitions and events."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.asl import (
+    Event,
+    Execution,
+    HistoryEvent,
+    InvalidDefinition,
+    Json,
+    RunTask,
+    Signalled,
+    Started,
+    Status,
+    Step,
+    Stopped,
+    TaskFailed,
+    TaskHeartbeat,
+    TaskSucceeded,
+    TimerFired,
+    advance,
+    compile_definition,
+)
+from tests.asl.builders import NOON, FixedRandom, Run, State, function, machine, task
+
+ERRORS = st.sampled_from(["E", "F", "States.Timeout", "States.Runtime", "States.TaskFailed"])
+MATCHED = st.sampled_from([["E"], ["States.ALL"], ["States.TaskFailed"], ["States.Timeout", "F"]])
+PATHS = st.sampled_from(["$", "$.a", "$.b.c", "$[0]", "$$.Execution.Input", "$$.Map.Item.Index"])
+PLACES = st.sampled_from(["$", "$.r", "$.b.r", "$[0]", None])
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 2)
+    | st.sampled_from(["", "x", "2026-01-02T12:00:00Z"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+NESTING = 2
+FIELDS = (
+    "States StartAt A B Type Next End Retry Catch Choices ErrorEquals Parameters x.$ Branches "
+    "ItemProcessor Seconds"
+).split()
+
+
+@st.composite
+def scopes(draw: st.DrawFn, names: Iterator[int], depth: int) -> dict[str, Json]:
+    """Return a StartAt with its States, each leading to the next, some of them back."""
+    chain = [f"S{next(names)}" for _ in range(draw(st.integers(1, 3)))]
+    states: dict[str, Json] = {}
+    for index, name in enumerate(chain):
+        next_ = chain[index + 1] if index + 1 < len(chain) else None
+        states[name] = draw(one_state(names, depth, next_, chain))
+    end = f"S{next(names)}"
+    states[end] = {"Type": "Succeed"}
+    return {"StartAt": chain[0], "States": _connected(chain, states, end)}
+
+
+def _connected(chain: list[str], states: dict[str, Json], end: str) -> dict[str, Json]:
+    """Make the last state lead to the end, so that everything is reachable."""
+    last = states[chain[-1]]
+    assert isinstance(last, dict)
+    if last["Type"] == "Choice":
+        last["Default"] = end
+    elif last["Type"] == "Fail":
+        del states[end]
+    else:
+        last.pop("End", None)
+        last["Next"] = end
+    return states
+
+
+@st.composite
+def one_state(
+    draw: st.DrawFn, names: Iterator[int], depth: int, next_: str | None, chain: list[str]
+) -> State:
+    kinds = ["Pass", "Task", "Wait"] + (["Map", "Parallel"] if depth < NESTING else [])
+    kind = draw(
+        st.sampled_from([*kinds, "Choice", "Fail"] if next_ is None else [*kinds, "Choice"])
+    )
+    state: State = {"Type": kind}
+    if kind == "Fail":
+        return state | draw(st.sampled_from([{}, {"Error": "E"}, {"ErrorPath": "$.a"}]))
+    if kind == "Choice":
+        rule: Json = {
+            "Variable": draw(PATHS),
+            draw(st.sampled_from(["IsPresent", "IsNumeric"])): draw(st.booleans()),
+            "Next": draw(st.sampled_from(chain)),
+        }
+        return state | {"Choices": [rule], "Default": next_ or ""}
+    state |= {"Next": next_} if next_ else {"End": True}
+    if draw(st.booleans()):
+        state["InputPath"] = draw(PATHS)
+    if kind == "Wait":
+        return state | draw(
+            st.sampled_from([{"Seconds": 5}, {"SecondsPath": "$.a"}, {"Seconds": 0}])
+        )
+    if draw(st.booleans()):
+        state["ResultPath"] = draw(PLACES)
+    if kind == "Pass":
+        return state | draw(st.sampled_from([{}, {"Result": [1]}, {"Parameters": {"a.$": "$.a"}}]))
+    if draw(st.booleans()):
+        retrier = {"ErrorEquals": draw(MATCHED), "MaxAttempts": draw(st.integers(0, 2))}
+        state["Retry"] = [retrier]
+    if draw(st.booleans()):
+        catcher: Json = {"ErrorEquals": draw(MATCHED), "Next": draw(st.sampled_from(chain))}
+        state["Catch"] = [catcher]
+    return state | draw(_own_fields(kind, names, depth))
+
+
+def _own_fields(kind: str, names: Iterator[int], depth: int) -> st.SearchStrategy[State]:
+    if kind == "Task":
+        limits = st.sampled_from(
+            [{}, {"TimeoutSeconds": 9}, {"TimeoutSeconds": 9, "HeartbeatSeconds": 4}]
+        )
+        return limits.map(lambda fields: {"Resource": function("f"), **fields})
+    if kind == "Parallel":
+        branches = st.lists(scopes(names, depth + 1), min_size=1, max_size=3)
+        return branches.map(lambda value: {"Branches": value})
+    return st.builds(
+        lambda processor, path, concurrency, tolerance: {
+            "ItemProcessor": processor,
+            "MaxConcurrency": concurrency,
+            **({"ItemsPath": path} if path else {}),
+            **tolerance,
+        },
+        scopes(names, depth + 1),
+        st.sampled_from([None, "$.a", "$.b.c"]),
+        st.integers(0, 2),
+        st.sampled_from(
+            [{}, {"ToleratedFailureCount": 1}, {"ItemSelector": {"a.$": "$$.Map.Item.Value"}}]
+        ),
+    )
+
+
+@st.composite
+def definitions(draw: st.DrawFn) -> str:
+    return json.dumps(draw(scopes(count(1), 0)))
+
+
+def pick_event(data: st.DataObject, execution: Execution) -> tuple[Event, float]:
+    """Return something that could happen, and how many seconds later."""
+    kind = data.draw(
+        st.sampled_from(
+            ["answer"] * 4 + ["fail", "timer", "timer", "early", "beat", "signal", "stale", "stop"]
+        )
+    )
+    tasks = execution.open_tasks
+    if kind in ("answer", "fail", "beat") and tasks:
+        command = data.draw(st.sampled_from(tasks))
+        if kind == "answer":
+            return TaskSucceeded(command.id, data.draw(VALUES), data.draw(st.booleans())), 0
+        if kind == "fail":
+            return TaskFailed(command.id, data.draw(ERRORS), "why"), 0
+        return TaskHeartbeat(command.id), 1
+    if kind == "signal":
+        return Signalled(), 0
+    if kind == "stale":
+        return TaskSucceeded(1, None), 0
+    if kind == "stop" and data.draw(st.integers(0, 9)) == 0:
+        return Stopped("Halt"), 0
+    if kind == "early":
+        return TimerFired(), 0.5
+    return TimerFired(), 10
+
+
+def check_history(history: list[HistoryEvent], execution: Execution) -> None:
+    """Assert that ids count without a gap, links lead back, and the end stands at the end."""
+    assert [event.id for event in history] == list(range(1, execution.last_event_id + 1))
+    assert all(0 <= event.previous_event_id < event.id for event in history)
+    ends = [event for event in history if event.type in ENDS]
+    assert ends == ([] if execution.status is Status.RUNNING else [history[-1]])
+
+
+ENDS = {"ExecutionSucceeded", "ExecutionFailed", "ExecutionTimedOut", "ExecutionAborted"}
+
+
+def check_step(step: Step) -> None:
+    """Assert that what was asked for is open, and that a running execution waits for something."""
+    execution = step.execution
+    asked = {command for command in map(_key, step.commands) if command is not None}
+    assert asked <= {_key(command) for command in execution.open_tasks}
+    if execution.status is Status.RUNNING:
+        assert execution.due_at is not None or execution.open_tasks
+    else:
+        assert (execution.due_at, execution.open_tasks, execution.frames) == (None, (), {})
+
+
+def _key(command: object) -> int | None:
+    return command.id if isinstance(command, RunTask) else None
+
+
+@settings(max_examples=150, deadline=None)
+@given(definitions(), VALUES, st.data())
+def test_any_events_lead_on_from_a_checkpoint_as_from_the_execution_itself(
+    text: str, input: Json, data: st.DataObject
+) -> None:
+    compiled = compile_definition(text)
+    execution = Run(compiled, input).execution
+    about, kept, random = execution.about, copy.deepcopy(input), FixedRandom()
+    now, history = NOON, []
+    event: Event = Started()
+    for _ in range(12):
+        before = copy.deepcopy(execution.to_json())
+        restored = Execution.from_json(json.loads(json.dumps(before)), about)
+        assert restored == execution
+        step = advance(compiled, execution, event, now, random)
+        again = advance(compiled, restored, event, now, random)
+        assert again == step
+        assert execution.to_json() == before
+        history.extend(step.history)
+        execution = step.execution
+        check_step(step)
+        check_history(history, execution)
+        if execution.status is not Status.RUNNING or len(history) > 500:
+            break
+        event, seconds = pick_event(data, execution)
+        now += timedelta(seconds=seconds)
+    assert input == kept
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["$.a", "Pass", "A", "B"]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(FIELDS),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=25,
+    )
+)
+def test_any_json_compiles_or_is_refused_with_places(value: Json) -> None:
+    check_compiles_or_is_refused(value)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_definition_with_one_part_replaced_compiles_or_is_refused(data: st.DataObject) -> None:
+    value = json.loads(data.draw(definitions()))
+    parts = list(_parts(value))
+    parent, key = data.draw(st.sampled_from(parts))
+    parent[key] = data.draw(VALUES | PATHS)
+    check_compiles_or_is_refused(value)
+
+
+def _parts(value: Json) -> Iterator[tuple[dict[str, Json] | list[Json], str | int]]:
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield value, key
+            yield from _parts(inner)
+
+
+def check_compiles_or_is_refused(value: Json) -> None:
+    text = json.dumps(value)
+    try:
+        compiled = compile_definition(text)
+    except InvalidDefinition as error:
+        places = [(problem.line, problem.column) for problem in error.problems]
+    else:
+        assert compiled.start_at in compiled.states
+        return
+    assert places
+    assert all(line == 1 and 1 <= column <= len(text) for line, column in places)
+
+
+def test_a_large_fork_costs_a_step_in_proportion() -> None:
+    """An iteration that ends neither copies nor counts the others more than once."""
+    processor: Json = {"StartAt": "T", "States": {"T": task()}}
+    run = Run(
+        machine(M={"Type": "Map", "ItemProcessor": processor, "End": True}), list(range(1_000))
+    )
+    run.feed(Started())
+    with pytest.MonkeyPatch.context() as patch:
+        copies = count()
+        original = type(run.execution.frames[1]).copy
+        patch.setattr(
+            type(run.execution.frames[1]), "copy", lambda f: (next(copies), original(f))[1]
+        )
+        run.feed(TaskSucceeded(run.execution.open_tasks[0].id, 1))
+        assert next(copies) == 2  # the iteration's frame and the Map's
