@@ -1,0 +1,1 @@
+"""What the verification workflow costs and how fast it runs: `python -m benchmarks --help`."""

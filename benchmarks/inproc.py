@@ -1,0 +1,84 @@
+"""The whole service in this process, driven past its HTTP ports: the engine's own limit."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, redirect_stderr
+from pathlib import Path
+from uuid import UUID
+
+from benchmarks.counters import Counters, read_counters
+from benchmarks.database import BenchDatabase
+from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
+from benchmarks.sink import Sink
+from service import metrics
+from service.accounts import Tokens, parse_address
+from service.accounts.signup import SignupRequest
+from service.app import Service
+from service.config import load_config
+from service.log import configure
+from service.mail import SmtpTransport
+
+
+class NoMail(SmtpTransport):
+    """A transport whose mails are accepted and forgotten before any server hears of them."""
+
+    def __init__(self) -> None:
+        super().__init__("localhost", 25, "none")
+
+    async def check(self) -> None:
+        """Find nothing wrong."""
+
+    async def send(self, sender: str, recipient: str, message: bytes) -> None:
+        """Return at once."""
+
+
+class InprocTarget:
+    """The service's own objects, called as the HTTP port calls them."""
+
+    def __init__(self, service: Service, database: BenchDatabase) -> None:
+        self._service = service
+        self._database = database
+        self._tokens = Tokens([SECRET_KEY.encode()])
+
+    async def client(self) -> InprocTarget:
+        """Return this: there is no connection to tell visitors apart."""
+        return self
+
+    async def signup(self, email: str) -> UUID:
+        """Return the id of the signup."""
+        request = SignupRequest(parse_address(email), name=None, locale=None, data={})
+        return (await self._service.signups.begin(request)).id
+
+    async def verify(self, account_id: UUID) -> None:
+        """Follow the first link. Raises RuntimeError unless that verified the account."""
+        verification = await self._service.signups.verify(self._tokens.link_token(account_id, 1))
+        if verification.status != "verified":
+            raise RuntimeError(f"{account_id}: answered {verification.status}, not verified")
+
+    async def counters(self) -> Counters:
+        """Return the service's counters."""
+        return read_counters(metrics.render()[0].decode())
+
+    async def has_ended(self, account_id: UUID) -> bool:
+        """Tell whether the signup's execution is stored as ended."""
+        return await self._database.has_ended(account_id)
+
+
+@asynccontextmanager
+async def open_inproc(
+    options: Options, mail: Mail, database: BenchDatabase, log_path: Path
+) -> AsyncIterator[tuple[InprocTarget, None]]:
+    """Yield the target, and no process but this one. The log goes to a file."""
+    async with Sink() as sink:
+        environment = service_environment(options, database_url=database.url, smtp_port=sink.port)
+        config = load_config(environment)
+        with log_path.open("a") as log_file:
+            with redirect_stderr(log_file):
+                configure(config.log_format, config.log_level)
+            service = Service(config, transport=NoMail() if mail == "none" else None)
+            try:
+                await service.open()
+                yield InprocTarget(service, database), None
+            finally:
+                await service.close()
