@@ -3,7 +3,8 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+# Twice quiet: errors only, and not pip's thoughts about a home folder it cannot write to.
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --root-user-action=ignore
 SOURCES := service tests benchmarks
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \

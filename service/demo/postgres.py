@@ -21,6 +21,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -118,9 +119,9 @@ class EmbeddedPostgres:
 
     def _start(self) -> None:
         try:
-            self._data_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
-            if os.geteuid() == 0:
-                self._data_dir.chmod(0o711)
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:  # The server's user is another then, and has to pass.
+                self._data_dir.chmod(self._data_dir.stat().st_mode | stat.S_IXOTH)
             self._owner_lock = self._take_owner_lock()
             self._start_server()
         except OSError as error:
