@@ -181,23 +181,25 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
-        """Lend a connection; one that failed, or was left in the middle of a thing, is cut off."""
-        if self._pool is None:
+        """Lend a connection; one that failed is cut off, so that the pool makes another."""
+        pool = self._pool
+        if pool is None:
             raise Unavailable("the database is not open")
         with translated(), metrics.POOL_WAIT_SECONDS.time():
-            connection = await self._pool.acquire(timeout=ACQUIRE_SECONDS)
+            connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
         try:
             yield connection
-        except (Contended, Rejected):
-            raise
-        except BaseException as error:
-            # A cancelled statement may still run; an open transaction would hold its locks.
-            if not isinstance(error, Exception) or isinstance(error, Unavailable):
-                connection.terminate()
+        except Unavailable as error:
+            # Another server may answer the next one. Not after a timeout, or a cancellation: there
+            # asyncpg is stopping the statement, whose locks would outlive the connection.
+            if not isinstance(error.__cause__, TimeoutError):
+                with suppress(asyncpg.InterfaceError):  # gone already
+                    connection.terminate()
             raise
         finally:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._pool.release(connection)
+            # Rolls back what is open; cuts the connection off if that takes too long.
+            with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await pool.release(connection, timeout=CLOSE_SECONDS)
 
     async def _settle(self, connection: Any) -> None:
         await Session(connection, self._queries).run("settle")
@@ -228,9 +230,6 @@ def translated() -> Iterator[None]:
             raise
         raise kind(_words(error)) from error
     except asyncpg.InterfaceError as error:
-        # Its subclass DataError is also a ValueError: a parameter that has no encoding as its type.
-        if isinstance(error, ValueError):
-            raise Rejected(_words(error)) from error
         if _CLOSED.search(str(error)) is None:
             raise
         raise Unavailable(_words(error)) from error
@@ -252,6 +251,7 @@ def _words(error: Exception) -> str:
     """Return the error's class and message, without its detail, which may quote a visitor."""
     if isinstance(error, UnicodeEncodeError):
         return f"{type(error).__name__}: {error.reason}"
-    if isinstance(error, asyncpg.DataError) and isinstance(error, asyncpg.InterfaceError):
+    if isinstance(error, asyncpg.DataError) and getattr(error, "severity", None) is None:
+        # Raised by asyncpg before anything is sent; its message quotes the whole parameter.
         return f"{type(error).__name__}: a parameter has no encoding as its type"
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"

@@ -38,6 +38,8 @@ from service.store.effects import columns_of, grouped
 
 SIGNALLED_MAX: Final = 1_000
 HISTORY_DAYS_AHEAD: Final = 3
+# Giving up a lease happens once, at the end: better late than left to the rescuers.
+RELEASE_PATIENCE_MS: Final = 5_000
 
 
 class PostgresTransaction:
@@ -153,7 +155,7 @@ class PostgresStore:
 
     async def release(self, owner: UUID) -> int:
         """Give up everything `owner` holds, and its lease; return how many rows."""
-        async with self._database.transaction() as session:
+        async with self._database.transaction(RELEASE_PATIENCE_MS) as session:
             rows = await session.fetch("release", owner)
             await session.fetch("delete_worker", owner)
         return len(rows)

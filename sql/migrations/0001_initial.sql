@@ -156,6 +156,10 @@ begin
     if to_regclass(partition_name) is not null then
         return false;
     end if;
+    -- Another replica that is at it now does it for all.
+    if not pg_try_advisory_xact_lock(4839201178254) then
+        return false;
+    end if;
     -- Made apart and attached: `create table ... partition of` would lock all of history against
     -- writers. Attaching locks only the default partition, which has rows of clocks gone wrong.
     execute format(
@@ -171,8 +175,8 @@ exception
     when check_violation then
         -- The default partition has rows of that day already: it keeps the day.
         return false;
-    when duplicate_table then
-        -- Another replica was faster.
+    when duplicate_table or lock_not_available then
+        -- Added by another replica just now, or somebody reads all of history: not now.
         return false;
 end
 $$;
@@ -188,6 +192,10 @@ declare
     day date;
     dropped integer := 0;
 begin
+    -- Another replica that is at it now does it for all.
+    if not pg_try_advisory_xact_lock(4839201178254) then
+        return 0;
+    end if;
     for partition_name in
         select c.relname
         from pg_inherits i
@@ -210,8 +218,14 @@ begin
                 limit 1
             ) as e
         ) then
-            execute format('drop table %I', partition_name);
-            dropped := dropped + 1;
+            begin
+                execute format('drop table %I', partition_name);
+                dropped := dropped + 1;
+            exception
+                when lock_not_available then
+                    -- Somebody reads all of history: the next time, then.
+                    return dropped;
+            end;
         end if;
     end loop;
     return dropped;

@@ -74,12 +74,22 @@ async def _migrate(url: str) -> None:
     await database.close()
 
 
-@pytest.fixture(params=["postgres", "memory"])
+@pytest.fixture
+async def pooled_database(database: Database) -> AsyncIterator[Database]:
+    """Yield the same database as it is used behind a transaction pooler."""
+    pooled = Database(database.dsn, pooler="transaction")
+    await pooled.open()
+    yield pooled
+    await pooled.close()
+
+
+@pytest.fixture(params=["postgres", "pooled", "memory"])
 def store(request: pytest.FixtureRequest) -> Any:
-    """Return each of the two stores in turn."""
+    """Return each of the stores in turn, empty."""
     if request.param == "memory":
         return MemoryStore(TickingClock())
-    return PostgresStore(request.getfixturevalue("database"))
+    name = "database" if request.param == "postgres" else "pooled_database"
+    return PostgresStore(request.getfixturevalue(name))
 
 
 @pytest.fixture
