@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 import orjson
@@ -22,6 +23,7 @@ DEPTH_MAX: Final = 240
 INPUT_DEPTH_MAX: Final = 100
 """What an edge should accept, so that an execution can nest it further before DEPTH_MAX."""
 
+_CONTAINERS: Final = frozenset({dict, list, tuple})
 _LONG_DIGITS = re.compile(rb"\d{19}")
 _ORJSON_OPTIONS: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS
@@ -54,7 +56,7 @@ def dumps(value: Json) -> bytes:
         text = _dumps_exactly(value)
     else:
         if b"null" in text:
-            _EXACT_WRITER.encode(value)
+            _check_finite(value)
     _check_depth(value, text, DEPTH_MAX)
     return text
 
@@ -94,6 +96,21 @@ def _check_depth(value: Json, text: bytes | str, depth_max: int) -> None:
     brackets = text.count(b"[") + text.count(b"{")
     if brackets > depth_max and len(_levels(value, depth_max)) > depth_max:
         raise _too_deep(depth_max)
+
+
+def _check_finite(value: Json) -> None:
+    """Raise ValueError for a float that is no number. What orjson wrote has a bounded depth."""
+    containers: list[Any] = [value] if isinstance(value, (dict, list, tuple)) else []
+    for container in containers:  # which grows while it is walked
+        for child in container.values() if isinstance(container, dict) else container:
+            kind = type(child)
+            if kind is float:
+                if not isfinite(child):
+                    raise ValueError(f"{child} is not a JSON number")
+            elif kind in _CONTAINERS:
+                containers.append(child)
+    if isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"{value} is not a JSON number")
 
 
 def _check_keys(levels: list[list[Any]]) -> None:

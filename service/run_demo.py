@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +19,7 @@ from service.log import configure
 TIME_SCALE: Final = "0.0333"
 KEY_FILE: Final = "secret-key"
 KEY_BYTES: Final = 32
+ORPHAN_POLL_SECONDS: Final = 1.0
 
 
 async def run_demo(data: Path, environ: Mapping[str, str]) -> int:
@@ -34,9 +38,20 @@ async def run_demo(data: Path, environ: Mapping[str, str]) -> int:
             config = load_config(_environment(data, environ, database_url, smtp_url))
             configure(config.log_format, config.log_level)
             service = Service(config, inbox=catcher.inbox, allow_test_domains=True)
-            return await run_until_stopped(service, announce=_announcement(config, data))
+            orphaned = asyncio.create_task(_stop_when_orphaned(os.getppid()))
+            try:
+                return await run_until_stopped(service, announce=_announcement(config, data))
+            finally:
+                orphaned.cancel()
     finally:
         await postgres.stop()
+
+
+async def _stop_when_orphaned(parent: int) -> None:
+    """End the demo with the `make` or the terminal that started it, even one that was killed."""
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(ORPHAN_POLL_SECONDS)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _environment(
