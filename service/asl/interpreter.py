@@ -17,12 +17,10 @@ the history is bounded, so is a step.
 
 from __future__ import annotations
 
-from collections import deque
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from service.asl.commands import Command
-from service.asl.context import Visit
 from service.asl.dataflow import check_size, too_large
 from service.asl.errors import (
     DATA_LIMIT_EXCEEDED,
@@ -58,14 +56,14 @@ from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.retry import Failure, bounded, matches
 from service.asl.states.base import Decision, Fork, ForkingState, Goto, Park, State
-from service.asl.states.task import Task, after
+from service.asl.states.task import after
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
+from service.asl.workspace import HistoryFull, Workspace
 
 TOLERANCE_CAUSE: Final = "The specified tolerated failure threshold was exceeded"
 HISTORY_CAUSE: Final = (
     f"The execution reached the maximum number of history events ({HISTORY_EVENTS_MAX})."
 )
-DEPTH_CAUSE: Final = "The data is nested too deeply."
 
 
 class Step(NamedTuple):
@@ -97,39 +95,15 @@ def advance(
     try:
         run.take(event)
         run.go_on()
-    except _HistoryFull:
+    except HistoryFull:
         run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
     if not run.has_changed:
         return Step(execution, (), ())
     return Step(run.execution, run.commands(), tuple(run.history))
 
 
-class _HistoryFull(Exception):
-    """The next event would be the last one allowed, which is the end's."""
-
-
-class _Run:
-    """One call of `advance` at work on its own copy of the execution."""
-
-    def __init__(
-        self,
-        machine: StateMachine,
-        execution: Execution,
-        now: datetime,
-        random: Random,
-        time_scale: float,
-    ) -> None:
-        self.machine = machine
-        self.execution = execution.copy()
-        self.frames = self.execution.frames
-        self.now = now
-        self.random = random
-        self.time_scale = time_scale
-        self.history: list[HistoryEvent] = []
-        self.has_changed = False
-        self._owned: set[int] = set()
-        self._ready: deque[int] = deque()
-        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff]] = []
+class _Run(Workspace):
+    """One call of `advance` at work."""
 
     # ---------------------------------------------------------------- events
 
@@ -163,14 +137,15 @@ class _Run:
         execution, about = self.execution, self.execution.about
         if execution.last_event_id:
             return
+        assert not exceeds(about.input), "an input over the limit is refused before it gets here"
         if self.machine.timeout_seconds is not None:
             execution.times_out_at = after(about.started_at, self.machine.timeout_seconds)
-        self._record(0, "ExecutionStarted", {"input": about.input, "roleArn": about.role_arn})
-        frame = self._new_frame(None, ROOT_SCOPE, 0, about.input)
+        self.record(0, "ExecutionStarted", {"input": about.input, "roleArn": about.role_arn})
+        frame = self.new_frame(None, ROOT_SCOPE, 0, about.input)
         self._enter(frame, self.machine.start_at, about.input)
 
     def _succeed_task(self, event: TaskSucceeded) -> None:
-        found = self._find_task(event.command_id)
+        found = self.find_task(event.command_id)
         if found is None:
             return
         frame, state = found
@@ -181,20 +156,20 @@ class _Run:
             cause = too_large(state.target.origin)
             self._fail_task(event.command_id, DATA_LIMIT_EXCEEDED, cause)
             return
-        self._emit(frame, *state.target.succeeded(event.output))
+        self.emit(frame, *state.target.succeeded(event.output))
         self._resume(frame, state, event.output)
 
     def _fail_task(self, command_id: int, error: str, cause: str | None) -> None:
-        found = self._find_task(command_id)
+        found = self.find_task(command_id)
         if found is None:
             return
         frame, state = found
         failure = Failure(*bounded(error, cause), by_task=True)
-        self._emit(frame, *state.target.failed(failure))
+        self.emit(frame, *state.target.failed(failure))
         self._fail(frame, state, failure)
 
     def _hear(self, command_id: int) -> None:
-        found = self._find_task(command_id)
+        found = self.find_task(command_id)
         if found is None:
             return
         frame, _ = found
@@ -219,17 +194,21 @@ class _Run:
                 break
             frame = self.frames.get(frame_id)
             if frame is not None and frame.open is opened[frame_id]:
-                self._fire(self._touch(frame))
+                self._fire(self.touch(frame))
                 self.go_on()
-        if times_out_at is not None and times_out_at <= self.now and self._is_running():
+        if (
+            times_out_at is not None
+            and times_out_at <= self.now
+            and self.execution.status is Status.RUNNING
+        ):
             self.end(Status.TIMED_OUT, "ExecutionTimedOut", Failure(None, None))
 
     def _fire(self, frame: Frame) -> None:
         match frame.open:
             case OpenWait():
-                self._resume(frame, self._state(frame), None)
+                self._resume(frame, self.state(frame), None)
             case Backoff():
-                self._make_ready(frame)
+                self.make_ready(frame)
             case OpenTask() as task:
                 late = task.heartbeat_due_at
                 missed_beat = late is not None and late == task.due_at
@@ -240,7 +219,7 @@ class _Run:
         waiting = [frame for frame in self.frames.values() if isinstance(frame.open, OpenWait)]
         for frame in waiting:
             if frame.id in self.frames:
-                self._resume(self._touch(frame), self._state(frame), None)
+                self._resume(self.touch(frame), self.state(frame), None)
         execution = self.execution
         if not waiting and not (execution.is_acknowledged or execution.is_signalled):
             execution.is_signalled = True
@@ -250,35 +229,31 @@ class _Run:
 
     def go_on(self) -> None:
         """Try the frames that are ready, in turn, until none is."""
-        while self._ready:
-            frame = self.frames.get(self._ready.popleft())
+        while self.ready:
+            frame = self.frames.get(self.ready.popleft())
             if frame is not None:
                 self._try(frame)
 
     def _try(self, frame: Frame) -> None:
-        state = self._state(frame)
+        state = self.state(frame)
         try:
-            decision: Decision = state.enter(self._visit(frame, state))
+            decision: Decision = state.enter(self.visit(frame, state))
             if isinstance(decision, Goto):
                 self._check_output(frame, decision)
         except ExecutionError as error:
             self._fail(frame, state, _failure(error, frame))
-        except RecursionError:
-            self._fail(frame, state, _too_deep(frame))
         else:
             self._follow(frame, state, decision)
 
     def _resume(self, frame: Frame, state: State, result: Json) -> None:
         """Close what the frame waited for and lead it on with the result."""
-        visit = self._visit(frame, state)
+        visit = self.visit(frame, state)
         frame.open = None
         try:
             decision = state.resume(visit, result)
             self._check_output(frame, decision)
         except ExecutionError as error:
             self._fail(frame, state, _failure(error, frame))
-        except RecursionError:
-            self._fail(frame, state, _too_deep(frame))
         else:
             self._follow(frame, state, decision)
 
@@ -286,7 +261,7 @@ class _Run:
         match decision:
             case Goto(next_, output):
                 details: dict[str, Json] = {"name": frame.state, "output": output}
-                self._emit(frame, f"{state.type}StateExited", details)
+                self.emit(frame, f"{state.type}StateExited", details)
                 if next_ is None:
                     self._finish(frame, output)
                 else:
@@ -296,20 +271,20 @@ class _Run:
                 self._resume(frame, state, None)
             case Park(waiting, events):
                 for type_, details_ in events:
-                    self._emit(frame, type_, details_)
-                self._open(frame, waiting)
+                    self.emit(frame, type_, details_)
+                self.open(frame, waiting)
             case Fork(fork, started):
                 frame.open = fork
-                self._emit(frame, *started)
+                self.emit(frame, *started)
                 assert isinstance(state, ForkingState), state
                 self._continue_fork(frame, state, fork, frame.last_event_id)
 
     def _enter(self, frame: Frame, name: str, value: Json) -> None:
         frame.state, frame.input, frame.retries = name, value, ()
-        state = self._state(frame)
-        self._emit(frame, f"{state.type}StateEntered", {"name": name, "input": value})
+        state = self.state(frame)
+        self.emit(frame, f"{state.type}StateEntered", {"name": name, "input": value})
         frame.entered_event_id, frame.entered_at = frame.last_event_id, self.now
-        self._make_ready(frame)
+        self.make_ready(frame)
 
     def _finish(self, frame: Frame, output: Json) -> None:
         """End a frame that has walked to the end of its scope."""
@@ -327,12 +302,16 @@ class _Run:
         event = state.branch_event("Succeeded", frame.index)
         parent.last_event_id = frame.last_event_id
         if event is not None:
-            self._emit(parent, *event)
+            self.emit(parent, *event)
         if fork.result_bytes > PAYLOAD_BYTES_MAX:
             # Told at once, not when all have ended: a checkpoint holds the results so far.
             self._fail(parent, state, Failure(DATA_LIMIT_EXCEEDED, too_large(parent.state)))
             return
         self._continue_fork(parent, state, fork, frame.last_event_id)
+
+    def _check_output(self, frame: Frame, goto: Goto) -> None:
+        if goto.output is not frame.input:  # the input was measured when it was made
+            check_size(goto.output, frame.state)
 
     # ---------------------------------------------------------------- forks
 
@@ -346,48 +325,57 @@ class _Run:
             except ExecutionError as error:
                 self._fail(frame, state, _failure(error, frame))
                 return
-            except RecursionError:
-                self._fail(frame, state, _too_deep(frame))
-                return
         if fork.running:
             return
         # The service links what follows to the last branch, not to this event.
-        self._record(frame.last_event_id, f"{state.type}StateSucceeded", None)
+        self.record(frame.last_event_id, f"{state.type}StateSucceeded", None)
         self._resume(frame, state, state.result_of(fork))
 
     def _start_branch(
         self, frame: Frame, state: ForkingState, fork: OpenFork, previous: int
     ) -> None:
         index = fork.started
-        branch = state.branch(self._visit(frame, state), fork, index)
+        branch = state.branch(self.visit(frame, state), fork, index)
         check_size(branch.input, frame.state)
         fork.started += 1
         fork.running += 1
-        child = self._new_frame(frame.id, branch.scope, index, branch.input)
+        child = self.new_frame(frame.id, branch.scope, index, branch.input)
         child.last_event_id = previous
         event = state.branch_event("Started", index)
         if event is not None:
-            self._emit(child, *event)
+            self.emit(child, *event)
         self._enter(child, branch.start_at, branch.input)
 
     def _forked_by(self, frame: Frame) -> tuple[Frame, ForkingState, OpenFork]:
         assert frame.parent is not None, frame
-        parent = self._touch(self.frames[frame.parent])
-        state, fork = self._state(parent), parent.open
+        parent = self.touch(self.frames[frame.parent])
+        state, fork = self.state(parent), parent.open
         assert isinstance(state, ForkingState), state
         assert isinstance(fork, OpenFork), fork
         return parent, state, fork
 
     def _abort_branches(self, frame: Frame) -> None:
         """Give up all frames below this one; what they waited for is closed with them."""
-        gone = {frame.id}
-        for other in list(self.frames.values()):
-            if other.parent not in gone:
-                continue
-            gone.add(other.id)
+        above, gone = {frame.id}, []
+        for other in self.frames.values():  # a frame comes after the one that forked it
+            if other.parent in above:
+                above.add(other.id)
+                gone.append(other)
+        for other in reversed(gone):
+            self._note_abort(other)
+        for other in gone:
             del self.frames[other.id]
-            if other.open is not None:
-                self._record(other.last_event_id, f"{self._state(other).type}StateAborted", None)
+
+    def _note_abort(self, frame: Frame) -> None:
+        assert frame.parent is not None, frame
+        previous = frame.last_event_id
+        if frame.open is not None:
+            previous = self.record(previous, f"{self.state(frame).type}StateAborted", None)
+        forking = self.state(self.frames[frame.parent])
+        assert isinstance(forking, ForkingState), forking
+        event = forking.branch_event("Aborted", frame.index)
+        if event is not None:
+            self.record(previous, *event)
 
     # ---------------------------------------------------------------- failures
 
@@ -400,7 +388,7 @@ class _Run:
         if self._retry(frame, state, failure):
             return
         if was_forked:
-            self._emit(frame, f"{state.type}StateFailed", None)
+            self.emit(frame, f"{state.type}StateFailed", None)
         for catcher in state.catchers:
             if not matches(catcher.error_equals, failure):
                 continue
@@ -410,7 +398,7 @@ class _Run:
             except ExecutionError as error:
                 failure = _failure(error, frame)
                 break
-            self._emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
+            self.emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
             self._enter(frame, catcher.next, output)
             return
         self._lose(frame, failure)
@@ -426,7 +414,7 @@ class _Run:
             delay = retrier.delay_seconds(retries[index], self.random) * self.time_scale
             retries[index] += 1
             frame.retries = tuple(retries)
-            self._open(frame, Backoff(self.now + timedelta(seconds=delay)))
+            self.open(frame, Backoff(self.now + timedelta(seconds=delay)))
             return True
         return False
 
@@ -442,7 +430,7 @@ class _Run:
         fork.failed += 1
         event = state.branch_event("Failed", frame.index)
         if event is not None:
-            self._record(frame.last_event_id, *event)
+            self.record(frame.last_event_id, *event)
         parent.last_event_id = frame.last_event_id
         if fork.failures_max is None:
             self._fail(parent, state, failure._replace(in_branch=True))
@@ -463,88 +451,8 @@ class _Run:
         execution.times_out_at = None
         execution.is_signalled = execution.is_acknowledged = False
         self.frames.clear()
-        self._ready.clear()
-        self._append(previous, type_, details)
-
-    # ---------------------------------------------------------------- frames and history
-
-    def commands(self) -> tuple[Command, ...]:
-        """Return what was asked for on the way and is still open."""
-        return tuple(
-            opened.command
-            for frame_id, opened in self._opened
-            if frame_id in self.frames and self.frames[frame_id].open is opened
-        )
-
-    def _is_running(self) -> bool:
-        return self.execution.status is Status.RUNNING
-
-    def _new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
-        frame = Frame(self.execution.next_frame_id, parent, scope, index, "", value)
-        self.execution.next_frame_id += 1
-        self.frames[frame.id] = frame
-        self._owned.add(frame.id)
-        return frame
-
-    def _touch(self, frame: Frame) -> Frame:
-        """Return this run's own copy of a frame, to be changed."""
-        self.has_changed = True
-        if frame.id in self._owned:
-            return frame
-        self._owned.add(frame.id)
-        own = self.frames[frame.id] = frame.copy()
-        return own
-
-    def _find_task(self, command_id: int) -> tuple[Frame, Task] | None:
-        for frame in self.frames.values():
-            if isinstance(frame.open, OpenTask) and frame.open.command.id == command_id:
-                state = self._state(frame)
-                assert isinstance(state, Task), state
-                return self._touch(frame), state
-        return None
-
-    def _state(self, frame: Frame) -> State:
-        return self.machine.scopes[frame.scope].states[frame.state]
-
-    def _visit(self, frame: Frame, state: State) -> Visit:
-        return Visit(
-            self.execution.about,
-            self.frames,
-            frame,
-            self.now,
-            self.random,
-            self.time_scale,
-            self.execution.last_event_id + 1,
-            state.can_retry,
-        )
-
-    def _make_ready(self, frame: Frame) -> None:
-        frame.open = None
-        self._ready.append(frame.id)
-
-    def _open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff) -> None:
-        frame.open = waiting
-        self._opened.append((frame.id, waiting))
-
-    def _check_output(self, frame: Frame, goto: Goto) -> None:
-        if goto.output is not frame.input:  # the input was measured when it was made
-            check_size(goto.output, frame.state)
-
-    def _emit(self, frame: Frame, type_: str, details: dict[str, Json] | None) -> None:
-        """Note what happened in a frame, linked to what happened in it before."""
-        frame.last_event_id = self._record(frame.last_event_id, type_, details)
-
-    def _record(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
-        if self.execution.last_event_id >= HISTORY_EVENTS_MAX - 1:
-            raise _HistoryFull
-        return self._append(previous, type_, details)
-
-    def _append(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
-        self.has_changed = True
-        self.execution.last_event_id += 1
-        id_ = self.execution.last_event_id
-        self.history.append(HistoryEvent(id_, previous, self.now, type_, details))
-        return id_
+        self.ready.clear()
+        self.append(previous, type_, details)
 
 
 def _failure(error: ExecutionError, frame: Frame) -> Failure:
@@ -556,7 +464,3 @@ def _failure(error: ExecutionError, frame: Frame) -> Failure:
             f"(entered at the event id #{frame.entered_event_id}). {cause or ''}"
         )
     return Failure(*bounded(error.error, cause))
-
-
-def _too_deep(frame: Frame) -> Failure:
-    return _failure(ExecutionError(RUNTIME, DEPTH_CAUSE), frame)

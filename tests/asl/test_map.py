@@ -202,10 +202,11 @@ def test_a_failing_iteration_fails_the_map_with_its_error() -> None:
     first, second = run.execution.open_tasks
     run.feed(TaskFailed(second.id, "E", "why"))
     assert run.outcome == ("FAILED", ["E", "why"])
-    assert run.types[-5:] == [
+    assert run.types[-6:] == [
         "LambdaFunctionFailed",
         "MapIterationFailed",
         "TaskStateAborted",
+        "MapIterationAborted",
         "MapStateFailed",
         "ExecutionFailed",
     ]

@@ -67,8 +67,8 @@ def test_a_failing_branch_gives_up_its_siblings_and_names_the_error() -> None:
     assert run.outcome == ("FAILED", ["E", None])
     assert (run.execution.open_tasks, run.execution.due_at) == ((), None)
     assert run.types[-4:] == [
-        "TaskStateAborted",
         "WaitStateAborted",
+        "TaskStateAborted",
         "ParallelStateFailed",
         "ExecutionFailed",
     ]

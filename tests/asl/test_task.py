@@ -176,6 +176,13 @@ def test_an_answer_at_the_payload_limit_is_taken() -> None:
     assert run.outcome == ("SUCCEEDED", LARGE[:-1])
 
 
+def test_parameters_over_the_payload_limit_fail_the_task() -> None:
+    run = started("x" * 140_000, Parameters={"a.$": "$", "b.$": "$"})
+    status, (error, _) = run.outcome
+    assert (status, error) == ("FAILED", "States.DataLimitExceeded")
+    assert run.types == ["ExecutionStarted", "TaskStateEntered", "ExecutionFailed"]
+
+
 def test_attempts_of_one_visit_share_the_entered_event_and_loops_do_not() -> None:
     run = Run(
         machine(

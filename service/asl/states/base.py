@@ -127,7 +127,7 @@ class ForkingState(State):
         raise NotImplementedError
 
     def branch_event(self, outcome: str, index: int) -> EventDetails | None:
-        """Return the history event of a branch that Started, Succeeded or Failed, or None."""
+        """Return the event of a branch that Started, Succeeded, Failed or Aborted, or None."""
         raise NotImplementedError
 
     def result_of(self, fork: OpenFork) -> Json:

@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from service.asl.commands import RunTask
 from service.asl.context import Visit
-from service.asl.dataflow import find, shortened
+from service.asl.dataflow import check_size, find, shortened
 from service.asl.errors import HEARTBEAT_TIMEOUT, RUNTIME, TIMEOUT, ExecutionError
 from service.asl.execution import OpenTask
 from service.asl.query.jsonpath import Path, PathNotFound
@@ -159,12 +159,15 @@ class Task(State):
         value = visit.input if self.input_path is None else self.input_path.of(visit.input, visit)
         timeout = None if self.timeout is None else self.timeout.of(value, visit)
         heartbeat = None if self.heartbeat is None else self.heartbeat.of(value, visit)
+        if self.parameters is not None:
+            value = self.parameters.of(value, visit)
+            check_size(value, self.name)
         command = RunTask(
             visit.next_event_id,
             visit.frame.entered_event_id,
             self.name,
             self.target.resource,
-            value if self.parameters is None else self.parameters.of(value, visit),
+            value,
             visit.attempt,
             timeout,
             heartbeat,

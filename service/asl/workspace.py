@@ -1,0 +1,132 @@
+"""What one call of `advance` works on: its own copy of the execution, and what it notes on the way.
+
+Frames are copied when they are first touched, so that the execution which was given stays as it is
+and a step costs what it touches, not what is open.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime
+
+from service.asl.commands import Command
+from service.asl.context import Visit
+from service.asl.execution import Backoff, Execution, Frame, OpenTask, OpenWait
+from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
+from service.asl.parser import StateMachine
+from service.asl.states.base import State
+from service.asl.states.task import Task
+from service.asl.values import Json, Random
+
+
+class HistoryFull(Exception):
+    """The next event would be the last one allowed, which is the end's."""
+
+
+class Workspace:
+    """An execution while it is being changed."""
+
+    def __init__(
+        self,
+        machine: StateMachine,
+        execution: Execution,
+        now: datetime,
+        random: Random,
+        time_scale: float,
+    ) -> None:
+        self.machine = machine
+        self.execution = execution.copy()
+        self.frames = self.execution.frames
+        self.now = now
+        self.random = random
+        self.time_scale = time_scale
+        self.history: list[HistoryEvent] = []
+        self.ready: deque[int] = deque()
+        self.has_changed = False
+        self._owned: set[int] = set()
+        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff]] = []
+
+    def commands(self) -> tuple[Command, ...]:
+        """Return what was asked for on the way and is still open."""
+        return tuple(
+            opened.command
+            for frame_id, opened in self._opened
+            if frame_id in self.frames and self.frames[frame_id].open is opened
+        )
+
+    def new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
+        """Return a frame that has not yet entered a state."""
+        frame = Frame(self.execution.next_frame_id, parent, scope, index, "", value)
+        self.execution.next_frame_id += 1
+        self.frames[frame.id] = frame
+        self._owned.add(frame.id)
+        return frame
+
+    def touch(self, frame: Frame) -> Frame:
+        """Return this workspace's own copy of a frame, to be changed."""
+        self.has_changed = True
+        if frame.id in self._owned:
+            return frame
+        self._owned.add(frame.id)
+        own = self.frames[frame.id] = frame.copy()
+        return own
+
+    def make_ready(self, frame: Frame) -> None:
+        """Have the frame's state tried when its turn comes."""
+        frame.open = None
+        self.ready.append(frame.id)
+
+    def open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff) -> None:
+        """Have the frame wait for something, and ask for it."""
+        frame.open = waiting
+        self._opened.append((frame.id, waiting))
+
+    def find_task(self, command_id: int) -> tuple[Frame, Task] | None:
+        """Return the frame that waits for a command's answer, to be changed, with its state."""
+        for frame in self.frames.values():
+            if isinstance(frame.open, OpenTask) and frame.open.command.id == command_id:
+                state = self.state(frame)
+                assert isinstance(state, Task), state
+                return self.touch(frame), state
+        return None
+
+    def state(self, frame: Frame) -> State:
+        """Return the state that a frame stands in."""
+        return self.machine.scopes[frame.scope].states[frame.state]
+
+    def visit(self, frame: Frame, state: State) -> Visit:
+        """Return what the state gets to see."""
+        return Visit(
+            self.execution.about,
+            self.frames,
+            frame,
+            self.now,
+            self.random,
+            self.time_scale,
+            self.execution.last_event_id + 1,
+            state.can_retry,
+        )
+
+    def emit(self, frame: Frame, type_: str, details: dict[str, Json] | None) -> None:
+        """Note what happened in a frame, linked to what happened in it before.
+
+        Raise HistoryFull when there is room for the end only.
+        """
+        frame.last_event_id = self.record(frame.last_event_id, type_, details)
+
+    def record(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
+        """Note what happened and return its id.
+
+        Raise HistoryFull when there is room for the end only.
+        """
+        if self.execution.last_event_id >= HISTORY_EVENTS_MAX - 1:
+            raise HistoryFull
+        return self.append(previous, type_, details)
+
+    def append(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
+        """Note what happened, be it the last that fits, and return its id."""
+        self.has_changed = True
+        self.execution.last_event_id += 1
+        id_ = self.execution.last_event_id
+        self.history.append(HistoryEvent(id_, previous, self.now, type_, details))
+        return id_

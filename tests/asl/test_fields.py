@@ -1,0 +1,267 @@
+"""The fields of each state type: what is checked, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.asl import Json
+from tests.asl.builders import INVOKE, State, definition, ending, problems, task
+
+SCHEMA, TARGET, NOT_SUPPORTED = (
+    "SCHEMA_VALIDATION_FAILED",
+    "MISSING_TRANSITION_TARGET",
+    "NOT_SUPPORTED",
+)
+DONE: State = {"Type": "Succeed"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "message"),
+    [
+        (
+            {},
+            "",
+            "One of these fields is required: [Seconds, SecondsPath, Timestamp, TimestampPath]",
+        ),
+        ({"Seconds": -5}, "/Seconds", "-5 is not between 0 and 99999999"),
+        ({"Seconds": 1.5}, "/Seconds", "Expected a value of type Integer but was Number 1.5"),
+        ({"Seconds": True}, "/Seconds", "Expected a value of type Integer but was Boolean True"),
+        ({"SecondsPath": "$.a[*]"}, "/SecondsPath", "Value is not a Reference Path: '$.a[*]'"),
+        (
+            {"Timestamp": "2016-12-05 21:29:29Z"},
+            "/Timestamp",
+            "String does not match RFC3339 timestamp",
+        ),
+        (
+            {"Seconds": 1, "TimestampPath": "$.t"},
+            "",
+            "Only one of these fields is allowed: [Seconds, TimestampPath]",
+        ),
+    ],
+)
+def test_wait_fields_are_checked(fields: dict[str, Json], at: str, message: str) -> None:
+    assert problems(definition(Only=ending("Wait", **fields))) == [
+        (SCHEMA, "/States/Only" + at, message)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "at", "message"),
+    [
+        ({"Resource": "send"}, SCHEMA, "/Resource", "Value is not a valid resource ARN"),
+        (
+            {"Resource": INVOKE + ".waitForTaskToken"},
+            NOT_SUPPORTED,
+            "/Resource",
+            "The service integration pattern '.waitForTaskToken' is not supported",
+        ),
+        (
+            {"Resource": "arn:aws:states:us-east-1:1:activity:a"},
+            NOT_SUPPORTED,
+            "/Resource",
+            "An activity is not supported",
+        ),
+        ({"TimeoutSeconds": 0}, SCHEMA, "/TimeoutSeconds", "0 is not between 1 and 99999999"),
+        (
+            {"TimeoutSeconds": 5, "HeartbeatSeconds": 5},
+            SCHEMA,
+            "/HeartbeatSeconds",
+            "5 is not less than TimeoutSeconds, 5",
+        ),
+        (
+            {"TimeoutSeconds": 5, "TimeoutSecondsPath": "$.t"},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [TimeoutSeconds, TimeoutSecondsPath]",
+        ),
+        (
+            {"Credentials": {}},
+            NOT_SUPPORTED,
+            "/Credentials",
+            "Credentials (cross-account calls) is not supported",
+        ),
+        (
+            {"ResultPath": "$$.x"},
+            SCHEMA,
+            "/ResultPath",
+            "'$$.x': the Context Object cannot be written to",
+        ),
+        ({"Retry": [{}]}, SCHEMA, "/Retry/0", "These fields are required: [ErrorEquals]"),
+        (
+            {"Retry": [{"ErrorEquals": []}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "0 elements are not between 1 and 100",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["States.ALL", "E"]}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "States.ALL must be the only element of the array",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["States.ALL"]}, {"ErrorEquals": ["E"]}]},
+            SCHEMA,
+            "/Retry/0/ErrorEquals",
+            "States.ALL is only allowed in the last element of the array",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "BackoffRate": 0.5}]},
+            SCHEMA,
+            "/Retry/0/BackoffRate",
+            "0.5 is not between 1 and 1e+06",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "JitterStrategy": "HALF"}]},
+            SCHEMA,
+            "/Retry/0/JitterStrategy",
+            "'HALF' is none of [FULL, NONE]",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "IntervalSeconds": 9, "MaxDelaySeconds": 8}]},
+            SCHEMA,
+            "/Retry/0/MaxDelaySeconds",
+            "8 is less than IntervalSeconds, 9",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "Delay": 1}]},
+            SCHEMA,
+            "/Retry/0/Delay",
+            "The field 'Delay' is not supported here",
+        ),
+        (
+            {"Catch": [{"ErrorEquals": ["E"]}]},
+            SCHEMA,
+            "/Catch/0",
+            "These fields are required: [Next]",
+        ),
+        ({"Retry": {}}, SCHEMA, "/Retry", "Expected a value of type Array but was Object"),
+    ],
+)
+def test_task_fields_are_checked(fields: dict[str, Json], code: str, at: str, message: str) -> None:
+    assert problems(definition(Only=task(**{"End": True} | fields))) == [
+        (code, "/States/Only" + at, message)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "at", "message"),
+    [
+        ({}, "", "These fields are required: [Variable]"),
+        ({"Variable": "$.a"}, "", "A comparison operator is required"),
+        (
+            {"Variable": "$.a", "IsNull": True, "IsString": True},
+            "",
+            "Only one of these fields is allowed: [IsNull, IsString]",
+        ),
+        (
+            {"Variable": "$.a", "NumericEquals": "1"},
+            "/NumericEquals",
+            "Expected a literal for Numeric but was String '1'",
+        ),
+        (
+            {"Variable": "$.a", "NumericEquals": True},
+            "/NumericEquals",
+            "Expected a literal for Numeric but was Boolean True",
+        ),
+        (
+            {"Variable": "$.a", "TimestampEquals": "noon"},
+            "/TimestampEquals",
+            "String does not match RFC3339 timestamp",
+        ),
+        (
+            {"Variable": "$.a", "StringMatches": "a\\b"},
+            "/StringMatches",
+            "a backslash can only stand before * or another backslash",
+        ),
+        (
+            {"Variable": "$.a", "IsNull": "yes"},
+            "/IsNull",
+            "Expected a value of type Boolean but was String 'yes'",
+        ),
+        ({"And": []}, "/And", "Value cannot be empty"),
+        (
+            {
+                "And": [{"Variable": "$.a", "IsNull": True}],
+                "Not": {"Variable": "$.a", "IsNull": True},
+            },
+            "",
+            "Only one of these fields is allowed: [And, Not]",
+        ),
+        ({"Not": {"Variable": "$.a"}}, "/Not", "A comparison operator is required"),
+        (
+            {"Or": [{"Variable": "$.a", "IsNull": True, "Next": "End"}]},
+            "/Or/0/Next",
+            "The field 'Next' is not supported here",
+        ),
+    ],
+)
+def test_choice_rules_are_checked(rule: dict[str, Json], at: str, message: str) -> None:
+    choice: State = {"Type": "Choice", "Choices": [rule | {"Next": "End"}], "Default": "End"}
+    assert problems(definition(Only=choice, End=DONE)) == [
+        (SCHEMA, "/States/Only/Choices/0" + at, message)
+    ]
+
+
+def test_a_choice_cannot_end_or_lead_on_by_itself() -> None:
+    rule: Json = {"Variable": "$.a", "IsNull": True, "Next": "Gone"}
+    choice: State = {"Type": "Choice", "Choices": [rule], "Next": "End"}
+    assert sorted(problems(definition(Only=choice, End=DONE))) == [
+        (TARGET, "/States/End", "State 'End' is not reachable"),
+        (TARGET, "/States/Only/Choices/0/Next", "Missing 'Next' target: Gone"),
+        (SCHEMA, "/States/Only/Next", "The field 'Next' is not supported here"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "at", "message"),
+    [
+        (
+            {"ItemProcessor": None},
+            SCHEMA,
+            "/ItemProcessor",
+            "Expected a value of type Object but was null",
+        ),
+        (
+            {"Iterator": definition(J=DONE)},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [ItemProcessor, Iterator]",
+        ),
+        (
+            {"ItemSelector": {}, "Parameters": {}},
+            SCHEMA,
+            "",
+            "Only one of these fields is allowed: [ItemSelector, Parameters]",
+        ),
+        ({"MaxConcurrency": -1}, SCHEMA, "/MaxConcurrency", "-1 is not between 0 and 99999999"),
+        (
+            {"ToleratedFailurePercentage": 101},
+            SCHEMA,
+            "/ToleratedFailurePercentage",
+            "101 is not between 0 and 100",
+        ),
+        (
+            {"ItemReader": {}},
+            NOT_SUPPORTED,
+            "/ItemReader",
+            "ItemReader (Distributed Map) is not supported",
+        ),
+        (
+            {"ItemProcessor": definition(I=DONE) | {"ProcessorConfig": {"Mode": "DISTRIBUTED"}}},
+            NOT_SUPPORTED,
+            "/ItemProcessor/ProcessorConfig/Mode",
+            "Distributed Map is not supported",
+        ),
+        (
+            {"ItemProcessor": definition(I={"Type": "Pass", "Next": "Only"})},
+            TARGET,
+            "/ItemProcessor/States/I/Next",
+            "Missing 'Next' target: Only",
+        ),
+    ],
+)
+def test_map_fields_are_checked(fields: dict[str, Json], code: str, at: str, message: str) -> None:
+    state = {"Type": "Map", "End": True, "ItemProcessor": definition(I=DONE)} | fields
+    found = problems(definition(Only=state))
+    assert (code, "/States/Only" + at, message) in found
