@@ -246,7 +246,7 @@ class Execution:
         """
         try:
             return _execution_from_json(checkpoint, about)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(f"the checkpoint is malformed: {error!r}") from error
 
 

@@ -55,7 +55,7 @@ from service.asl.execution import (
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.retry import Failure, bounded, matches
-from service.asl.states.base import Decision, Fork, ForkingState, Goto, Park, State
+from service.asl.states.base import Decision, ForkingState, Goto, Park, State
 from service.asl.states.task import after
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
 from service.asl.workspace import HistoryFull, Workspace
@@ -237,7 +237,7 @@ class _Run(Workspace):
     def _try(self, frame: Frame) -> None:
         state = self.state(frame)
         try:
-            decision: Decision = state.enter(self.visit(frame, state))
+            decision = state.enter(self.visit(frame, state))
             if isinstance(decision, Goto):
                 self._check_output(frame, decision)
         except ExecutionError as error:
@@ -258,26 +258,32 @@ class _Run(Workspace):
             self._follow(frame, state, decision)
 
     def _follow(self, frame: Frame, state: State, decision: Decision) -> None:
-        match decision:
-            case Goto(next_, output):
-                details: dict[str, Json] = {"name": frame.state, "output": output}
-                self.emit(frame, f"{state.type}StateExited", details)
-                if next_ is None:
-                    self._finish(frame, output)
-                else:
-                    self._enter(frame, next_, output)
-            case Park(OpenWait()) if self.execution.is_signalled:
-                self.execution.is_signalled = False
-                self._resume(frame, state, None)
-            case Park(waiting, events):
-                for type_, details_ in events:
-                    self.emit(frame, type_, details_)
-                self.open(frame, waiting)
-            case Fork(fork, started):
-                frame.open = fork
-                self.emit(frame, *started)
-                assert isinstance(state, ForkingState), state
-                self._continue_fork(frame, state, fork, frame.last_event_id)
+        if isinstance(decision, Goto):
+            self._leave(frame, state, decision)
+        elif isinstance(decision, Park):
+            self._park(frame, state, decision)
+        else:
+            assert isinstance(state, ForkingState), state
+            frame.open = decision.fork
+            self.emit(frame, *decision.started)
+            self._continue_fork(frame, state, decision.fork, frame.last_event_id)
+
+    def _leave(self, frame: Frame, state: State, goto: Goto) -> None:
+        next_, output = goto
+        self.emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
+        if next_ is None:
+            self._finish(frame, output)
+        else:
+            self._enter(frame, next_, output)
+
+    def _park(self, frame: Frame, state: State, park: Park) -> None:
+        if self.execution.is_signalled and isinstance(park.waiting, OpenWait):
+            self.execution.is_signalled = False
+            self._resume(frame, state, None)
+            return
+        for type_, details in park.events:
+            self.emit(frame, type_, details)
+        self.open(frame, park.waiting)
 
     def _enter(self, frame: Frame, name: str, value: Json) -> None:
         frame.state, frame.input, frame.retries = name, value, ()

@@ -12,7 +12,7 @@ from service.asl.errors import InvalidDefinition, Problem
 from service.asl.execution import ROOT_SCOPE
 from service.asl.states import choice, fail, map, parallel, pass_, succeed, task, wait
 from service.asl.states.base import SECONDS_MAX, State
-from service.asl.states.fields import NOT_SUPPORTED, SCHEMA, Node, Problems, type_of
+from service.asl.states.fields import NOT_SUPPORTED, SCHEMA, Node, Problems, shown, type_of
 from service.asl.validate import check_scope
 from service.asl.values import Json
 
@@ -142,8 +142,8 @@ class _Compiler:
 
     def _check_language(self, node: Node) -> None:
         language = node.text("QueryLanguage")
-        if language not in (None, "JSONPath"):
-            message = f"QueryLanguage '{language}' is not supported"
+        if language is not None and language != "JSONPath":
+            message = f"QueryLanguage {shown(language)} is not supported"
             node.wrong("QueryLanguage", message, NOT_SUPPORTED)
 
     def _read_scopes(self, root: Node) -> None:
@@ -175,7 +175,7 @@ class _Compiler:
     def _read_state(self, parent: str, name: str, value: Json, below: list[Node]) -> State | None:
         pointer = pointer_to(parent, name)
         if name in self.names:
-            message = f"Duplicate state name: {name}"
+            message = f"Duplicate state name: {shown(name)}"
             self.problems.add(pointer, message, DUPLICATE_NAME)
         self.names.add(name)
         if not isinstance(value, dict):
@@ -193,7 +193,7 @@ class _Compiler:
             state = _READERS[type_](node, name)
         else:
             known = ", ".join(sorted(_READERS | _FORKING_READERS))
-            node.wrong("Type", f"'{type_}' is none of [{known}]", SCHEMA)
+            node.wrong("Type", f"{shown(type_)} is none of [{known}]", SCHEMA)
             return None
         if isinstance(state, task.Task):
             function_name = task.literal_function_name(node, state.target)

@@ -8,7 +8,7 @@ from service.asl.document import pointer_to
 from service.asl.states.base import State
 from service.asl.states.choice import Choice
 from service.asl.states.fail import Fail
-from service.asl.states.fields import MISSING_TARGET, Node, Problems
+from service.asl.states.fields import MISSING_TARGET, Node, Problems, shown
 from service.asl.states.succeed import Succeed
 from service.asl.values import Json
 
@@ -30,7 +30,7 @@ def check_scope(
     if start_at is None:
         return
     if start_at not in names:
-        node.wrong("StartAt", f"Missing 'StartAt' target: {start_at}", MISSING_TARGET)
+        node.wrong("StartAt", f"Missing 'StartAt' target: {shown(start_at)}", MISSING_TARGET)
     targets = {name: list(_transitions(state)) for name, state in states.items()}
     at = node.at("States")
     for name, transitions in targets.items():
@@ -38,7 +38,7 @@ def check_scope(
             if target and target not in names:
                 place = pointer_to(at, name) + pointer
                 field = pointer.rpartition("/")[2]
-                problems.add(place, f"Missing '{field}' target: {target}", MISSING_TARGET)
+                problems.add(place, f"Missing '{field}' target: {shown(target)}", MISSING_TARGET)
     if start_at in names and len(states) == len(names):
         _check_ways(at, start_at, states, targets, problems)
 
@@ -59,7 +59,9 @@ def _check_ways(
                 ahead.append(target)
     for name in states:
         if name not in reached:
-            problems.add(pointer_to(at, name), f"State '{name}' is not reachable", MISSING_TARGET)
+            problems.add(
+                pointer_to(at, name), f"State {shown(name)} is not reachable", MISSING_TARGET
+            )
     if not any(_is_terminal(state) for state in states.values()):
         problems.add(at, "No terminal state found: none of the states ends")
 

@@ -100,6 +100,7 @@ def test_a_checkpoint_of_an_ended_execution_holds_its_outcome_only() -> None:
         {"s": "NO", "e": 1},
         {"s": "RUNNING", "e": 1, "f": [{"i": 0}]},
         {"s": "RUNNING", "e": 1, "f": 3},
+        {"s": "RUNNING", "e": 1, "d": 10**30},
     ],
 )
 def test_a_malformed_checkpoint_is_refused(checkpoint: Json) -> None:

@@ -208,7 +208,7 @@ def test_a_choice_cannot_end_or_lead_on_by_itself() -> None:
     choice: State = {"Type": "Choice", "Choices": [rule], "Next": "End"}
     assert sorted(problems(definition(Only=choice, End=DONE))) == [
         (TARGET, "/States/End", "State 'End' is not reachable"),
-        (TARGET, "/States/Only/Choices/0/Next", "Missing 'Next' target: Gone"),
+        (TARGET, "/States/Only/Choices/0/Next", "Missing 'Next' target: 'Gone'"),
         (SCHEMA, "/States/Only/Next", "The field 'Next' is not supported here"),
     ]
 
@@ -257,7 +257,7 @@ def test_a_choice_cannot_end_or_lead_on_by_itself() -> None:
             {"ItemProcessor": definition(I={"Type": "Pass", "Next": "Only"})},
             TARGET,
             "/ItemProcessor/States/I/Next",
-            "Missing 'Next' target: Only",
+            "Missing 'Next' target: 'Only'",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_the_exception_reads_as_one_line() -> None:
         ),
         (
             definition(A=task(Catch=[{"ErrorEquals": ["E"], "Next": "Gone"}])),
-            [(TARGET, "/States/A/Catch/0/Next", "Missing 'Next' target: Gone")],
+            [(TARGET, "/States/A/Catch/0/Next", "Missing 'Next' target: 'Gone'")],
         ),
     ],
 )
@@ -191,7 +191,7 @@ def test_state_names_are_unique_in_the_whole_definition() -> None:
         (
             "DUPLICATE_STATE_NAME",
             "/States/Only/Branches/0/States/Only",
-            "Duplicate state name: Only",
+            "Duplicate state name: 'Only'",
         )
     ]
 

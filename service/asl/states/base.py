@@ -18,7 +18,7 @@ from service.asl.retry import (
     Catcher,
     Retrier,
 )
-from service.asl.states.fields import NOT_SUPPORTED, Node
+from service.asl.states.fields import NOT_SUPPORTED, Node, shown
 from service.asl.values import Json
 
 STATE_NAME_CHARACTERS_MAX: Final = 80
@@ -155,8 +155,8 @@ def read_common(node: Node, name: str, *, has_next: bool = True) -> Common:
         message = f"{len(name)} characters of a state's name are over the limit of "
         node.problems.add(node.pointer, f"{message}{STATE_NAME_CHARACTERS_MAX}")
     query_language = node.text("QueryLanguage")
-    if query_language not in (None, "JSONPath"):
-        message = f"QueryLanguage '{query_language}' is not supported"
+    if query_language is not None and query_language != "JSONPath":
+        message = f"QueryLanguage {shown(query_language)} is not supported"
         node.wrong("QueryLanguage", message, NOT_SUPPORTED)
     node.refuse(_NOT_SUPPORTED)
     next_ = _read_transition(node) if has_next else None
@@ -185,8 +185,8 @@ def _read_retrier(node: Node, *, is_last: bool) -> Retrier:
     rate = node.number("BackoffRate", 1.0, BACKOFF_RATE_MAX)
     max_delay = node.integer("MaxDelaySeconds", 1, MAX_DELAY_SECONDS_MAX)
     jitter = node.text("JitterStrategy")
-    if jitter not in (None, "FULL", "NONE"):
-        node.wrong("JitterStrategy", f"'{jitter}' is none of [FULL, NONE]")
+    if jitter is not None and jitter not in ("FULL", "NONE"):
+        node.wrong("JitterStrategy", f"{shown(jitter)} is none of [FULL, NONE]")
     if max_delay is not None and max_delay < (interval or 1):
         node.wrong("MaxDelaySeconds", f"{max_delay} is less than IntervalSeconds, {interval or 1}")
     node.close()

@@ -23,7 +23,7 @@ from service.asl.states.base import (
     read_common,
     read_retriers,
 )
-from service.asl.states.fields import NOT_SUPPORTED, Node
+from service.asl.states.fields import NOT_SUPPORTED, Node, shown
 from service.asl.values import Json
 
 # Step Functions guide, "Using Map state in Inline mode": up to 40 iterations at once.
@@ -203,8 +203,8 @@ def _read_processor(node: Node) -> Node | None:
         if mode == "DISTRIBUTED":
             config.wrong("Mode", "Distributed Map is not supported", NOT_SUPPORTED)
             config.has("ExecutionType")
-        elif mode not in (None, "INLINE"):
-            config.wrong("Mode", f"'{mode}' is none of [INLINE, DISTRIBUTED]")
+        elif mode is not None and mode != "INLINE":
+            config.wrong("Mode", f"{shown(mode)} is none of [INLINE, DISTRIBUTED]")
         config.close()
     return processor
 
