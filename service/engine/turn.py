@@ -58,6 +58,10 @@ HISTORY_COMPRESSION: Final = 1
 _IDEMPOTENCY: Final = UUID("6d1f2b2e-6c0e-5b3c-9a53-0f5a2f8f2c11")
 
 OnEnded: TypeAlias = Callable[[str, Key], Effect | None]
+"""What an execution of this name leaves to be decided when it ends, however it ends.
+
+Not asked when a task has acknowledged the signal, since then everything is decided.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,9 +176,7 @@ class Turn:
         self._is_settled = False
 
     def settle(self) -> None:
-        """Go on as far as no answer is needed from outside; leave in `wanted` the effects to run
-        next.
-        """
+        """Go on as far as nothing from outside is needed; leave in `wanted` the next effects."""
         if self._is_settled:
             return
         for _ in range(STEPS_IN_PLACE_MAX):
@@ -186,9 +188,16 @@ class Turn:
         has_ended = self.execution.status is not Status.RUNNING
         if has_ended and not self._pending and not self._is_end_told:
             self._is_end_told = True
-            last = self._surroundings.on_ended(self.tenure.name, self.key)
+            last = self._last_effect()
             self._pending = [last] if last is not None else []
         self.wanted = [*self._pending, *(asked.effect for asked in self._asked)]
+
+    def _last_effect(self) -> Effect | None:
+        """Return what `on_ended` wants done, unless a task has seen to it already."""
+        if self.execution.is_acknowledged:
+            return None
+        last = self._surroundings.on_ended(self.tenure.name, self.key)
+        return None if any(effect == last for effect, _ in self._applied) else last
 
     def answered(self, rows: Sequence[Mapping[str, object] | None]) -> None:
         """Feed in what the effects of the last `settle` returned, in their order."""
