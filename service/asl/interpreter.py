@@ -187,14 +187,13 @@ class _Run(Workspace):
             and frame.open.due_at is not None
             and frame.open.due_at <= self.now
         ]
-        opened = {frame_id: self.frames[frame_id].open for _, frame_id in due}
         times_out_at = self.execution.times_out_at
         for due_at, frame_id in sorted(due):
             if times_out_at is not None and times_out_at < due_at:
                 break
-            frame = self.frames.get(frame_id)
-            if frame is not None and frame.open is opened[frame_id]:
-                self._fire(self.touch(frame))
+            # What was due before may have given this frame up, but cannot have opened it anew.
+            if frame_id in self.frames:
+                self._fire(self.touch(self.frames[frame_id]))
                 self.go_on()
         if (
             times_out_at is not None

@@ -265,3 +265,51 @@ def test_map_fields_are_checked(fields: dict[str, Json], code: str, at: str, mes
     state = {"Type": "Map", "End": True, "ItemProcessor": definition(I=DONE)} | fields
     found = problems(definition(Only=state))
     assert (code, "/States/Only" + at, message) in found
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "message"),
+    [
+        (
+            {"Resource": "arn:aws:lambda:eu-west-1:0:function:" + "f" * 2_048},
+            "/Resource",
+            "2084 characters are over the limit of 2048",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"], "BackoffRate": "2"}]},
+            "/Retry/0/BackoffRate",
+            "Expected a value of type Number but was String '2'",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E"]}] * 101},
+            "/Retry",
+            "101 entries are over the limit of 100",
+        ),
+        (
+            {"Retry": [{"ErrorEquals": ["E", 5]}]},
+            "/Retry/0/ErrorEquals/1",
+            "Expected a value of type String but was Integer 5",
+        ),
+        ({"Catch": ["E"]}, "/Catch/0", "Expected a value of type Object but was String 'E'"),
+    ],
+)
+def test_sizes_and_types_of_entries_are_checked(
+    fields: dict[str, Json], at: str, message: str
+) -> None:
+    found = problems(definition(Only=task(**{"End": True} | fields)))
+    assert found == [(SCHEMA, "/States/Only" + at, message)]
+
+
+def test_choice_rules_have_a_limit_of_depth() -> None:
+    rule: dict[str, Json] = {"Variable": "$.a", "IsNull": True}
+    for _ in range(21):
+        rule = {"Not": rule}
+    choice: State = {"Type": "Choice", "Choices": [rule | {"Next": "End"}]}
+    ((code, pointer, message),) = problems(definition(Only=choice, End=DONE))
+    assert (code, message) == (SCHEMA, "Rules are nested deeper than 20")
+    assert pointer == "/States/Only/Choices/0" + "/Not" * 21
+
+
+def test_a_problems_message_is_cut() -> None:
+    ((_, _, message),) = problems(definition(Only=ending("Pass", InputPath="x" * 2_000)))
+    assert len(message) == 500

@@ -202,6 +202,16 @@ def test_retry_comes_before_catch() -> None:
     assert run.outcome == ("SUCCEEDED", {"Error": "E", "Cause": "twice"})
 
 
+def test_states_all_catches_an_answer_over_the_limit_but_no_parameters_over_it() -> None:
+    run = caught({}, ErrorEquals=["States.ALL"])
+    run.succeed("x" * 262_143)
+    assert (run.outcome[0], run.types.count("LambdaFunctionFailed")) == ("SUCCEEDED", 1)
+    doubled: Json = {"a.$": "$", "b.$": "$"}
+    run = caught("x" * 140_000, task_fields={"Parameters": doubled}, ErrorEquals=["States.ALL"])
+    status, (error, _) = run.outcome
+    assert (status, error) == ("FAILED", "States.DataLimitExceeded")
+
+
 def test_an_error_in_the_states_own_data_flow_can_be_caught_by_name() -> None:
     run = caught(
         [1], task_fields={"ResultPath": "$.a"}, ErrorEquals=["States.ResultPathMatchFailure"]

@@ -21,6 +21,7 @@ MISSING_TARGET: Final = "MISSING_TRANSITION_TARGET"
 NOT_SUPPORTED: Final = "NOT_SUPPORTED"
 PROBLEMS_MAX: Final = 1_000
 SHOWN_CHARACTERS_MAX: Final = 100
+MESSAGE_CHARACTERS_MAX: Final = 500
 
 _T = TypeVar("_T")
 
@@ -42,7 +43,7 @@ class Problems:
 
     def add(self, pointer: str, message: str, code: str = SCHEMA) -> None:
         """Note a problem of what `pointer` points at."""
-        problem = (code, message, pointer)
+        problem = (code, message[:MESSAGE_CHARACTERS_MAX], pointer)
         if problem not in self.found and len(self.found) < PROBLEMS_MAX:
             self.found.append(problem)
 
@@ -236,7 +237,7 @@ class Node:
         try:
             return compiler(text)
         except ValueError as error:
-            self.wrong(name, f"{shown(text)} is not valid here: {error}")
+            self.wrong(name, str(error))
             return None
 
 
