@@ -13,13 +13,21 @@ import structlog
 
 from service import metrics
 from service.asl import Execution, Json, Started, Stopped
+from service.asl.values import PAYLOAD_BYTES_MAX, exceeds
 from service.documents import dumps
 from service.engine.arns import Arns
 from service.engine.claimer import POLL_SECONDS, Claimer
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.ids import new_id
-from service.engine.ports import Effect, ExecutionDoesNotExist, Key, Store, Unavailable
+from service.engine.ports import (
+    Effect,
+    ExecutionDoesNotExist,
+    InvalidExecutionInput,
+    Key,
+    Store,
+    Unavailable,
+)
 from service.engine.rescuer import Rescuer
 from service.engine.timers import Timers
 from service.engine.turn import NewRow, Request, Surroundings, Tenure, Turn
@@ -83,9 +91,12 @@ class Engine:
     ) -> None:
         """Start an execution and return once it is stored, its effects with it, or neither.
 
-        Raises StateMachineDoesNotExist, ExecutionAlreadyExists, Overloaded, Unavailable, Rejected.
+        Raises StateMachineDoesNotExist, ExecutionAlreadyExists, InvalidExecutionInput, Overloaded,
+        Unavailable, Rejected.
         """
         self._admit()
+        if exceeds(input):
+            raise InvalidExecutionInput(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
         definition = await self.definitions.current(machine)
         about = self._worker.about(machine, name, input, self._clock.now())
         tenure = Tenure(key, 0, definition, name, Execution.new(about))
@@ -180,6 +191,8 @@ class Engine:
             await asyncio.wait_for(self._worker.finished(), self._settings.shutdown_seconds)
         await self._end("committer")
         self._worker.close()
+        if not self._loops:
+            return  # never opened: there is no lease, and perhaps no schema to keep one in
         try:
             left = await self._store.release(self.id)
             log.info("lease_given_up", executions=left)

@@ -41,6 +41,10 @@ class Rejected(Exception):
     """The database refuses a value (SQLSTATE class 22 or 23, or text that has no encoding)."""
 
 
+class InvalidExecutionInput(Exception):
+    """The input is no JSON that an execution can begin with."""
+
+
 class ExecutionAlreadyExists(Exception):
     """Another execution of this machine has the name."""
 

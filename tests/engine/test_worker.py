@@ -19,6 +19,7 @@ from service.engine.ports import (
     Effect,
     EffectHandler,
     ExecutionDoesNotExist,
+    InvalidExecutionInput,
     Key,
     Task,
     Unavailable,
@@ -72,6 +73,17 @@ async def test_a_task_is_performed_after_its_checkpoint_and_its_output_is_the_ex
             "TaskStateExited",
             "ExecutionSucceeded",
         ]
+
+
+async def test_an_input_beyond_the_payload_limit_is_refused_and_nothing_stored(
+    fresh_database: str,
+) -> None:
+    async with bench(fresh_database) as b:
+        await b.publish("rest", definition("Rest", Rest={"Type": "Pass", "End": True}))
+        key = b.key()
+        with pytest.raises(InvalidExecutionInput):
+            await b.engine.start("rest", "large", "x" * 262_144, key=key)
+        assert await b.database.first("execution", *key) is None
 
 
 async def test_a_wait_leaves_memory_and_wakes_when_due(fresh_database: str) -> None:
