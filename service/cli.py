@@ -28,7 +28,7 @@ from service.definition_files import read_definition
 from service.doctor import examine
 from service.engine.ports import Unavailable
 from service.log import configure
-from service.mail import BadTemplates
+from service.mail import BadTemplates, InvalidHeader
 from service.store import Database, migrate
 from service.tasks import BadHandlers
 
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except BadConfiguration as error:
         return _complain("the configuration is wrong:", [f"{v}: {m}" for v, m in error.problems])
+    except InvalidHeader as error:  # Mails have one sender; how one is written, `mail` knows.
+        return _complain("the configuration is wrong:", [f"MAIL_FROM: {error}"])
     except BadHandlers as error:
         return _complain("handlers cannot be loaded:", error.problems)
     except BadTemplates as error:

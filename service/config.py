@@ -1,28 +1,40 @@
 """Config: everything an operator can set, read from the environment once, reported on at once.
 
-A field says by a function of ours how its text is read. pydantic-settings would coerce as well, but
-`NAME_FILE`, messages in an operator's words and secrets that reach no message would each have to be
-undone and done again on top of it.
+pydantic-settings holds the fields and checks what is ordinary: ranges, choices, patterns, URLs,
+folders. Ours are `NAME_FILE`, the values no library knows (SMTP_URL, SECRET_KEY, OPS_KEYS) and how
+a problem is told: with its variable, without a secret.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from email.utils import parseaddr
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
+from pydantic import (
+    AfterValidator,
+    AnyHttpUrl,
+    BeforeValidator,
+    DirectoryPath,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
 from service.resources import resource_path
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SECRET_BYTES_MIN: Final = 32
 SECRETS_MAX: Final = 16
 VALUE_FILE_CHARACTERS_MAX: Final = 65_536
-OPS_HOST_DEFAULT: Final = "127.0.0.1"
 
 TlsMode = Literal["implicit", "starttls", "opportunistic", "none"]
 _TLS_MODES: Final[dict[str, TlsMode]] = {
@@ -90,8 +102,8 @@ def redacted_url(text: str) -> str:
     return f"{url.scheme}://{hosts}{url.path}" if url.scheme else "[malformed URL]"
 
 
-# Readers: text of a variable in, value out, ValueError with a sentence about what is wrong.
-# Those of secrets never put the text into the sentence.
+# Validators: ValueError with a sentence about what is wrong. Those of secrets never put the text
+# into the sentence.
 
 
 def _split_url(text: str, schemes: set[str]) -> SplitResult:
@@ -114,7 +126,10 @@ def _split_url(text: str, schemes: set[str]) -> SplitResult:
 
 
 def _database_url(text: str) -> str:
-    """Check only what is certain: of several hosts and libpq's parameters the driver knows more."""
+    """Check only what is certain: of several hosts and libpq's parameters the driver knows more.
+
+    PostgresDsn would refuse a user without a host, as in `postgresql://user@/name?host=/socket`.
+    """
     try:
         url = urlsplit(text)
     except ValueError:
@@ -155,46 +170,44 @@ def _ops_keys(text: str) -> dict[str, str]:
     return keys
 
 
-def _mail_from(text: str) -> str:
-    _name, address = parseaddr(text)
-    if not re.fullmatch(r"[^@\s<>]+@[^@\s<>]+", address) or not text.isprintable():
-        raise ValueError(f"{text!r} is neither an address nor of the form Name <address>")
-    return text
+def _needed_when_open(keys: Mapping[str, str], info: ValidationInfo) -> Mapping[str, str]:
+    """Without keys the ops port is for this machine alone; a malformed OPS_HOST is told itself."""
+    host = info.data.get("ops_host", "localhost")
+    if not keys and not _is_loopback(host):
+        raise ValueError(f"is needed when OPS_HOST ({host}) is not loopback")
+    return keys
 
 
-def _public_url(text: str) -> str:
-    url = _split_url(text, {"http", "https"})
-    if url.query or url.fragment or url.username is not None:
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _base_url(text: str) -> str:
+    url = AnyHttpUrl(text)
+    if url.query or url.fragment or url.username or url.password:
         raise ValueError(f"{redacted_url(text)!r} has more than a scheme, a host and a path")
-    return text.rstrip("/")
+    return str(url).rstrip("/")
 
 
-def _origins(text: str) -> tuple[str, ...]:
-    for origin in (origins := tuple(_listed(text))):
-        url = _split_url(origin, {"http", "https"})
-        if origin != f"{url.scheme}://{url.netloc}" or url.username is not None:
-            raise ValueError(
-                f"{redacted_url(origin)!r} is not an origin such as https://example.org"
-            )
-    return origins
-
-
-def _modules(text: str) -> tuple[str, ...]:
-    for module in (modules := tuple(_listed(text))):
-        if not all(part.isidentifier() for part in module.split(".")):
-            raise ValueError(f"{module!r} is not the name of a Python module")
-    return modules
+def _origin(text: str) -> str:
+    """Take only what a browser would send: its host in lower case, no port that goes without."""
+    if "@" in text or str(AnyHttpUrl(text)) != f"{text}/":
+        raise ValueError(f"{redacted_url(text)!r} is not an origin such as https://example.org")
+    return text
 
 
 def _listed(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def _folder(text: str) -> Path:
-    path = Path(text)
-    if not path.is_dir():
-        raise ValueError(f"{text!r} is not a folder")
-    return path
+def _switched(text: str) -> bool:
+    """Two words only: a switch that read `1`, `y` and `t` as well would be set by accident."""
+    if text.lower() not in ("on", "off"):
+        raise ValueError(f"{text!r} should be 'on' or 'off'")
+    return text.lower() == "on"
 
 
 def _workflows_dir() -> Path:
@@ -202,89 +215,146 @@ def _workflows_dir() -> Path:
     return here if here.is_dir() else resource_path("workflows")
 
 
-def _matching(pattern: str, rule: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise ValueError(f"{text!r} is not {rule}")
-        return text
-
-    return read
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not re.fullmatch(r"-?[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise ValueError(f"{text!r} is not a whole number from {low} to {high}")
-        return int(text)
-
-    return read
+_AnyCase = BeforeValidator(str.lower)
+_Switch = Annotated[bool, BeforeValidator(_switched)]
+_Port = Annotated[int, Field(ge=0, le=65_535)]
+_Host = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9.:_-]{1,253}$", description="a host name or an address")
+]
+_Module = Annotated[str, Field(pattern=r"^[^\W\d]\w*(\.[^\W\d]\w*)*$")]
 
 
-def _number_above(low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            number = math.nan
-        if not low < number <= high:
-            raise ValueError(f"{text!r} is not a number above {low:g} and up to {high:g}")
-        return number
-
-    return read
-
-
-def _choice(*values: str) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if text.lower() not in values:
-            raise ValueError(f"{text!r} is none of {', '.join(values)}")
-        return text.lower()
-
-    return read
-
-
-def _switch(text: str) -> bool:
-    return _choice("on", "off")(text) == "on"
-
-
-_name = _matching(r"[A-Za-z0-9_-]{1,80}", "a name of 1 to 80 letters, digits, hyphens, underscores")
-_host = _matching(r"[A-Za-z0-9.:_-]{1,253}", "a host name or an address")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(BaseSettings):
     """Everything an operator can set: one field, one environment variable of the same name.
 
-    Secrets are left out of the representation, so that a Config may be printed.
+    Secrets are left out of the representation, so that a Config may be printed. A description says
+    what a text that does not match the pattern is not.
     """
 
-    database_url: Annotated[str, _database_url] = field(repr=False)
-    database_pooler: Annotated[Literal["off", "transaction"], _choice("off", "transaction")] = "off"
-    database_pool_size: Annotated[int, _whole(2, 1000)] = 10
-    migrate: Annotated[bool, _switch] = False
-    smtp_url: Annotated[SmtpUrl, SmtpUrl.parse]
-    mail_from: Annotated[str, _mail_from] = "Countersign <no-reply@localhost>"
-    secret_key: Annotated[tuple[bytes, ...], _secrets] = field(repr=False)
-    public_url: Annotated[str, _public_url] = "http://localhost:8080"
-    cors_origins: Annotated[tuple[str, ...], _origins] = ()
-    signup_page: Annotated[bool, _switch] = True
-    host: Annotated[str, _host] = "0.0.0.0"  # noqa: S104 - the public port is for everyone
-    port: Annotated[int, _whole(0, 65_535)] = 8080
-    ops_host: Annotated[str, _host] = OPS_HOST_DEFAULT
-    ops_port: Annotated[int, _whole(0, 65_535)] = 8081
-    ops_keys: Annotated[Mapping[str, str], _ops_keys] = field(default_factory=dict, repr=False)
-    workflows_dir: Annotated[Path, _folder] = field(default_factory=_workflows_dir)
-    verification_workflow: Annotated[str, _name] = "verification"
-    handlers: Annotated[tuple[str, ...], _modules] = ()
-    wait_time_scale: Annotated[float, _number_above(0, 1000)] = 1.0
-    lease_seconds: Annotated[float, _number_above(0, 3600)] = 30.0  # longer than the slowest commit
-    shutdown_seconds: Annotated[float, _number_above(0, 3600)] = 10.0  # Kubernetes kills after 30
-    retention_days: Annotated[int, _whole(14, 36_500)] = 30  # a redrive may come 14 days later
-    tombstone_days: Annotated[int, _whole(1, 36_500)] = 30
-    link_seconds_max: Annotated[int, _whole(60, 31_536_000)] = 604_800
-    aws_region: Annotated[str, _matching(r"[a-z]{2}(-[a-z]+)+-[0-9]", "a region")] = "us-east-1"
-    aws_account_id: Annotated[str, _matching(r"[0-9]{12}", "12 digits")] = "000000000000"
-    log_format: Annotated[Literal["json", "console"], _choice("json", "console")] = "json"
-    log_level: Annotated[str, _choice("debug", "info", "warning", "error", "critical")] = "info"
+    model_config = SettingsConfigDict(
+        frozen=True, hide_input_in_errors=True, validate_default=False
+    )
+
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(repr=False)
+    database_pooler: Annotated[Literal["off", "transaction"], _AnyCase] = "off"
+    database_pool_size: int = Field(10, ge=2, le=1000)
+    migrate: _Switch = False
+    """PostgreSQL: where it is, how it is reached, whether a start brings its schema up to date."""
+
+    smtp_url: Annotated[SmtpUrl, BeforeValidator(SmtpUrl.parse)]
+    mail_from: str = Field(
+        "Countersign <no-reply@localhost>",
+        # No stricter than the mail package, which has the last word when it is given its sender.
+        pattern=r"^([^<>\r\n]*<[^<>@]+@[^<>@]+>\s*|[^<>@]+@[^<>@]+)$",
+        description="of the form Name <address>",
+    )
+    """Mail: the server that takes it, and whom it comes from."""
+
+    secret_key: Annotated[tuple[bytes, ...], BeforeValidator(_secrets)] = Field(repr=False)
+    """The keys of the links in mails: the first signs, all of them are believed."""
+
+    public_url: Annotated[str, AfterValidator(_base_url)] = "http://localhost:8080"
+    cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_listed)
+    ] = ()
+    signup_page: _Switch = True
+    host: _Host = "0.0.0.0"  # noqa: S104 - the public port is for everyone
+    port: _Port = 8080
+    """The public port: where it listens, the URL it is known by, and which pages may call it."""
+
+    ops_host: _Host = "127.0.0.1"
+    ops_port: _Port = 8081
+    ops_keys: Annotated[
+        Mapping[str, str], BeforeValidator(_ops_keys), AfterValidator(_needed_when_open)
+    ] = Field("", validate_default=True, repr=False)
+    """The ops port: where it listens, and the secrets of those who may use it, by their ids."""
+
+    workflows_dir: DirectoryPath = Field(default_factory=_workflows_dir)
+    verification_workflow: str = Field(
+        "verification",
+        pattern="^[A-Za-z0-9_-]{1,80}$",
+        description="a name of 1 to 80 letters, digits, hyphens, underscores",
+    )
+    handlers: Annotated[tuple[_Module, ...], BeforeValidator(_listed)] = Field(
+        (), description="the name of a Python module"
+    )
+    wait_time_scale: float = Field(1.0, gt=0, le=1000)
+    """Workflows: their files, the one a signup starts, the tasks they may call, how time passes."""
+
+    lease_seconds: float = Field(30.0, gt=0, le=3600)  # longer than the slowest commit
+    shutdown_seconds: float = Field(10.0, gt=0, le=3600)  # Kubernetes kills after 30
+    """The process: how long it may be silent before another takes over, how long it may end."""
+
+    retention_days: int = Field(30, ge=14, le=36_500)  # a redrive may come 14 days later
+    tombstone_days: int = Field(30, ge=1, le=36_500)
+    link_seconds_max: int = Field(604_800, ge=60, le=31_536_000)
+    """How long is kept what has ended: executions, signups; and how long a link may be good."""
+
+    aws_region: str = Field(
+        "us-east-1", pattern="^[a-z]{2}(-[a-z]+)+-[0-9]$", description="a region"
+    )
+    aws_account_id: str = Field("000000000000", pattern="^[0-9]{12}$", description="12 digits")
+    """What ARNs are formed with, and nothing else."""
+
+    log_format: Annotated[Literal["json", "console"], _AnyCase] = "json"
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], _AnyCase] = (
+        "info"
+    )
+    """The log on stderr: its form, and from which level on."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *others: PydanticBaseSettingsSource,
+        **named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the one source: the values that load_config hands in, never the process's own."""
+        return (init_settings,)
+
+
+class _Variables(PydanticBaseSettingsSource):
+    """The texts of an environment, each from its variable or from the file that NAME_FILE names.
+
+    What cannot be read is not a value and stands in `problems`, by its variable, once called.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        super().__init__(Config)
+        self._environ = environ
+        self.problems: dict[str, str] = {}
+
+    def __call__(self) -> dict[str, Any]:
+        texts: dict[str, Any] = {}
+        for name, option in Config.model_fields.items():
+            try:
+                text, key, _is_json = self.get_field_value(option, name)
+            except ValueError as error:
+                self.problems[name.upper()] = str(error)
+            else:
+                if text:  # An empty variable is an unset one.
+                    texts[key] = text
+        return texts
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[str, str, bool]:
+        variable = field_name.upper()
+        text = self._environ.get(variable, "")
+        path = self._environ.get(f"{variable}_FILE", "")
+        if text and path:
+            raise ValueError(f"is set, and {variable}_FILE is too: one of them must go")
+        return _content(path, variable) if path else text, field_name, False
+
+
+def _content(path: str, variable: str) -> str:
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(VALUE_FILE_CHARACTERS_MAX + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {variable}_FILE: {error}") from None
+    if len(text) > VALUE_FILE_CHARACTERS_MAX:
+        raise ValueError(f"{path} is longer than {VALUE_FILE_CHARACTERS_MAX} characters")
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
@@ -293,48 +363,31 @@ def load_config(environ: Mapping[str, str]) -> Config:
     `NAME_FILE` names a file that holds the value of NAME, its last line end apart.
     Raises BadConfiguration with every missing or malformed variable, in the order of the fields.
     """
-    values: dict[str, Any] = {}
-    problems: list[tuple[str, str]] = []
-    types = get_type_hints(Config, include_extras=True)
-    for option in fields(Config):
-        variable = option.name.upper()
-        try:
-            text = _text_of(variable, environ)
-            if text is not None:
-                (read,) = types[option.name].__metadata__
-                values[option.name] = read(text)
-            elif option.default is MISSING and option.default_factory is MISSING:
-                raise ValueError(f"is needed: set it, or {variable}_FILE")
-        except ValueError as error:
-            problems.append((variable, str(error)))
-    ops_host = values.get("ops_host", OPS_HOST_DEFAULT)
-    is_open = "ops_keys" not in values and "OPS_KEYS" not in dict(problems)
-    if is_open and not _is_loopback(ops_host):
-        problems.append(("OPS_KEYS", f"is needed when OPS_HOST ({ops_host}) is not loopback"))
+    variables = _Variables(environ)
+    texts = variables()
+    problems = list(variables.problems.items())
+    try:
+        config = Config(**texts)
+    except ValidationError as error:
+        told = (_problem(details) for details in error.errors())
+        problems += [problem for problem in told if problem[0] not in variables.problems]
     if problems:
-        raise BadConfiguration(problems)
-    return Config(**values)
+        order = [name.upper() for name in Config.model_fields]
+        raise BadConfiguration(sorted(problems, key=lambda problem: order.index(problem[0])))
+    return config
 
 
-def _text_of(variable: str, environ: Mapping[str, str]) -> str | None:
-    """Return the value of a variable, from its file if it names one; None when it is not set."""
-    text, path = environ.get(variable, ""), environ.get(f"{variable}_FILE", "")
-    if text and path:
-        raise ValueError(f"is set, and {variable}_FILE is too: one of them must go")
-    if not path:
-        return text or None
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(VALUE_FILE_CHARACTERS_MAX + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {variable}_FILE: {error}") from None
-    if len(text) > VALUE_FILE_CHARACTERS_MAX:
-        raise ValueError(f"{path} is longer than {VALUE_FILE_CHARACTERS_MAX} characters")
-    return text.removesuffix("\n").removesuffix("\r") or None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _problem(details: ErrorDetails) -> tuple[str, str]:
+    """Return the variable at fault and, in pydantic's words or in ours, why."""
+    name = str(details["loc"][0])
+    option, variable = Config.model_fields[name], name.upper()
+    match details["type"]:
+        case "missing":
+            return variable, f"is needed: set it, or {variable}_FILE"
+        case "value_error":
+            return variable, str(details["ctx"]["error"])
+        case "string_pattern_mismatch":
+            return variable, f"{details['input']!r} is not {option.description}"
+    is_shown = option.repr and not details["type"].startswith("url_")  # It may hold a password.
+    shown = f"{details['input']!r} " if is_shown else ""
+    return variable, re.sub("^(Input|Path) ", lambda _: shown, details["msg"])
