@@ -1,0 +1,90 @@
+"""What the end-to-end tests share: a mail sink, replicas that end with the test, a client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tests.e2e.process import Replica, base_environment
+from tests.e2e.sink import MailSink
+from tests.e2e.visitors import REQUEST_SECONDS_MAX, Visitors
+
+SECRET_KEY = "a-secret-of-the-end-to-end-tests-only"
+
+MakeReplica = Callable[..., Replica]
+
+
+@pytest.fixture
+async def sink(tmp_path: Path) -> AsyncIterator[MailSink]:
+    """Yield a mail server that takes everything."""
+    sink = MailSink(tmp_path / "mails.jsonl")
+    await sink.start()
+    try:
+        yield sink
+    finally:
+        await sink.stop()
+        sink.close()
+
+
+@pytest.fixture
+def make_replica(tmp_path: Path, sink: MailSink) -> Iterator[MakeReplica]:
+    """Yield what makes a replica for a database, not started; all are killed after the test."""
+    made: list[Replica] = []
+
+    def make(database_url: str, **variables: str) -> Replica:
+        environment = base_environment(
+            DATABASE_URL=database_url,
+            SMTP_URL=sink.url,
+            SECRET_KEY=SECRET_KEY,
+            MIGRATE="on",
+            HOST="127.0.0.1",
+            PORT="0",
+            OPS_PORT="0",
+        )
+        replica = Replica({**environment, **variables}, tmp_path / f"replica-{len(made)}.log")
+        made.append(replica)
+        return replica
+
+    try:
+        yield make
+    finally:
+        for replica in made:
+            replica.kill()
+
+
+@pytest.fixture
+def start_replica(
+    fresh_database: str, make_replica: MakeReplica
+) -> Callable[..., Awaitable[Replica]]:
+    """Return what starts a replica on the test's own database, with these variables besides."""
+
+    async def start(**variables: str) -> Replica:
+        replica = make_replica(fresh_database, **variables)
+        await replica.start()
+        return replica
+
+    return start
+
+
+@pytest.fixture
+async def visitors() -> AsyncIterator[Visitors]:
+    """Yield a client without limits of its own."""
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
+        connector=aiohttp.TCPConnector(limit=0),
+    ) as session:
+        yield Visitors(session)
+
+
+@pytest.fixture
+async def database(fresh_database: str) -> AsyncIterator[asyncpg.Connection]:
+    """Yield a connection of the test's own to its database."""
+    connection = await asyncpg.connect(fresh_database)
+    try:
+        yield connection
+    finally:
+        await connection.close()

@@ -1,0 +1,164 @@
+"""PostgreSQL goes away and comes back: the service says so, waits, and goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+import pytest
+
+from service.demo.installation import cluster_dir
+from service.demo.postgres import EmbeddedPostgres
+from tests.e2e.process import Replica, until
+from tests.e2e.sink import MailSink
+from tests.e2e.visitors import Answer, Visitors
+
+pytestmark = pytest.mark.e2e
+
+MakeReplica = Callable[..., Replica]
+
+LEASE_SECONDS: Final = 1.0
+LEASES_OUT: Final = 2.0
+"""How many leases the long outage lasts, and how long we then watch for a rescue."""
+OUTAGES: Final = 3
+
+
+class OwnServer:
+    """A server of the test's own, which may be killed and started again under the same URL."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._server = EmbeddedPostgres(data_dir)
+        # The socket's folder is another after each start, `run` leads to it.
+        self.url = f"postgresql://postgres@/postgres?host={data_dir / 'run'}"
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def kill(self) -> None:
+        """End the server as a power cut would, and return when its last process is gone."""
+        pid_file = cluster_dir(self._data_dir) / "postmaster.pid"
+        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
+        await self._server.stop()
+
+
+@pytest.fixture
+async def own_server() -> AsyncIterator[OwnServer]:
+    folder = Path(tempfile.mkdtemp(prefix="countersign-test-"))
+    folder.chmod(0o711)  # the server may run as another user
+    server = OwnServer(folder / "data")
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+        shutil.rmtree(folder)
+
+
+async def test_an_outage_is_answered_with_503_and_everything_goes_on_by_itself(
+    own_server: OwnServer, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
+) -> None:
+    replica = make_replica(own_server.url, LEASE_SECONDS=str(LEASE_SECONDS))
+    await replica.start()
+    for n in range(OUTAGES):
+        email = f"visitor-{n}@example.org"
+        signup = await visitors.sign_up(replica, email)
+        link = await sink.link(signup.id)
+        await until(lambda: _is_idle(visitors, replica), "nothing in flight")
+        await (own_server.kill() if n % 2 == 0 else own_server.stop())
+
+        # The first meets a service whose committer does not know yet, the second one that does.
+        for _ in range(2):
+            refused = await visitors.ask(f"{replica.public}/signup", {"email": "late@example.org"})
+            assert _shape(refused) == (503, "unavailable", "2")
+            await until(lambda: _is_unready(visitors, replica), "readiness lost")
+        assert link.token is not None
+        assert _shape(await visitors.verify(replica, link.token)) == (503, "unavailable", "2")
+        unknown = await visitors.ask(f"{replica.public}/signup/{signup.id}", secret=signup.secret)
+        assert _shape(unknown) == (503, "unavailable", "2")
+        assert (await visitors.ask(f"{replica.ops}/health/live")).status == 200
+        await own_server.start()
+
+        await until(lambda: _is_ready(visitors, replica), "readiness again")
+        assert (await visitors.verify(replica, link.token)).body["status"] == "verified"
+        await sink.welcome(email)
+    listed = await visitors.ask(f"{replica.ops}/accounts")
+    assert [a["status"] for a in listed.body["items"]] == ["verified"] * OUTAGES
+    assert sink.to("late@example.org") == []
+    print(json.dumps({"test": "database_outages", "outages": OUTAGES, "verified": OUTAGES}))
+
+
+async def test_after_an_outage_longer_than_the_lease_nobody_rescues_anybody(
+    own_server: OwnServer, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
+) -> None:
+    replicas = [make_replica(own_server.url, LEASE_SECONDS=str(LEASE_SECONDS)) for _ in range(2)]
+    for replica in replicas:
+        await replica.start()
+    sink.hold()  # so that both have executions in their hands, whose heartbeats go stale
+    emails = [f"visitor-{n}@example.org" for n in range(8)]
+    signups = [await visitors.sign_up(replicas[n % 2], email) for n, email in enumerate(emails)]
+    await until(lambda: sink.held == len(signups), "every mail in flight")
+
+    await own_server.kill()
+    await _pass(LEASES_OUT * LEASE_SECONDS)
+    await own_server.start()
+    for replica in replicas:
+        await until(lambda r=replica: _is_ready(visitors, r), "readiness again")
+    await _pass(LEASES_OUT * LEASE_SECONDS)  # in which a wrong rescue would come
+    sink.release()
+    links = [await sink.link(signup.id) for signup in signups]
+    for replica, link in zip(replicas, links, strict=False):
+        assert (await visitors.verify(replica, link.token or "")).status == 200
+
+    rescues = [await visitors.metric(r, "countersign_rescues_total") for r in replicas]
+    connection = await asyncpg.connect(own_server.url)
+    try:
+        await until(lambda: _rests(connection), "all in flight to end or rest")
+    finally:
+        await connection.close()
+    links_sent = [mail.message_id for mail in sink.deliveries if not mail.is_welcome]
+    line = {"test": "outage_beyond_lease", "rescues": rescues, "mails": len(links_sent)}
+    print(json.dumps(line))
+    assert rescues == [0, 0]
+    assert len(links_sent) == len(set(links_sent)) == len(signups)
+
+
+async def _pass(seconds: float) -> None:
+    """Let time pass: here it is the very thing that is tested, not a wait for something else."""
+    await asyncio.sleep(seconds)
+
+
+async def _rests(connection: asyncpg.Connection) -> bool:
+    in_flight = "select count(*) from executions where owner is not null"
+    return await connection.fetchval(in_flight) == 0
+
+
+async def _is_idle(visitors: Visitors, replica: Replica) -> bool:
+    return await visitors.metric(replica, "countersign_executions_in_flight") == 0
+
+
+async def _is_ready(visitors: Visitors, replica: Replica) -> bool:
+    return (await visitors.ask(f"{replica.ops}/health/ready")).status == 200
+
+
+async def _is_unready(visitors: Visitors, replica: Replica) -> bool:
+    answer = await visitors.ask(f"{replica.ops}/health/ready")
+    if answer.status == 200:
+        return False
+    assert (answer.status, "database" in answer.body["reasons"]) == (503, True), answer
+    return True
+
+
+def _shape(answer: Answer) -> tuple[int, str, str]:
+    return answer.status, answer.body["code"], answer.headers["Retry-After"]
