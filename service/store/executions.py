@@ -16,7 +16,7 @@ lock is locked by one statement and judged by the next.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
@@ -48,14 +48,16 @@ class PostgresTransaction:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
-        """Insert executions; return the keys that stand, by this try or an earlier one."""
+    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+        """Insert executions; return the keys that stand: True by this try, False by an earlier."""
         ordered = sorted(rows, key=lambda row: row.first.key)
-        standing = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
+        inserted = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
+        standing = dict.fromkeys(inserted, True)
         missing = [row for row in ordered if row.first.key not in standing]
         if missing:
             columns = columns_of((*row.first.key, row.machine, row.name) for row in missing)
-            standing |= _keys(await self._session.fetch("inserted_before", *columns))
+            before = _keys(await self._session.fetch("inserted_before", *columns))
+            standing |= dict.fromkeys(before, False)
         return standing
 
     async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:

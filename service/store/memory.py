@@ -8,7 +8,7 @@ or a lone surrogate), so that tests meet it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -256,21 +256,22 @@ class MemoryTransaction:
         self._store = store
         self._clock = clock
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
-        """Insert executions; return the keys that stand, by this try or an earlier one."""
+    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+        """Insert executions; return the keys that stand: True by this try, False by an earlier."""
         store = self._store
-        standing = set()
+        standing = {}
         for row in rows:
             key, name = row.first.key, (row.first.key.bucket, row.machine, row.name)
             _refuse(row.machine, row.name, row.input, *_texts(row.first))
             there = store.executions.get(key)
-            if there is None and name not in store.names:
+            is_free = there is None and name not in store.names
+            if is_free:
                 store.names[name] = key
                 store.executions[key] = ExecutionRow(
                     row.machine, row.definition, row.name, row.input, row.started_at, row.first
                 )
             if store.names.get(name) == key:
-                standing.add(key)
+                standing[key] = is_free
         return standing
 
     async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:

@@ -50,19 +50,19 @@ class Meeting:
         try:
             async with self.store.transaction(PATIENT_MS) as tx:
                 one = await first(tx)
-                waiting = asyncio.create_task(self._alone(second))
-                await self._until_it_waits()
+                waiting = asyncio.create_task(self.alone(second))
+                await self.until_it_waits()
                 if is_rolled_back:
                     raise LookupError
         except LookupError:
             pass
         return one, await waiting
 
-    async def _alone(self, work: Callable[[PostgresTransaction], Awaitable[Any]]) -> Any:
+    async def alone(self, work: Callable[[PostgresTransaction], Awaitable[Any]]) -> Any:
         async with self.store.transaction(PATIENT_MS) as tx:
             return await work(tx)
 
-    async def _until_it_waits(self) -> None:
+    async def until_it_waits(self) -> None:
         async with asyncio.timeout(10):
             while not await self._observer.fetchval(
                 "select exists (select from pg_locks l join pg_stat_activity a using (pid)"
@@ -155,6 +155,18 @@ async def test_second_of_an_address_wins_when_the_first_is_rolled_back(
     )
     assert won == [{"ordinal": 0, "status": "verified", "newly": True}]
     assert [await _status(meeting.store, k) for k in (rival, key)] == ["superseded", "verified"]
+
+
+async def test_rivals_are_locked_before_any_of_them_is_decided(meeting: Meeting, key: Key) -> None:
+    rival = new_key()
+    await _apply(meeting.store, insert_account(rival))
+    async with meeting.store.transaction(PATIENT_MS) as tx:
+        await tx._session.fetch("verify_account.lock", [0], [rival.bucket], [rival.id], [1])
+        waiting = asyncio.create_task(meeting.alone(lambda tx: tx.apply([verify_account(key)])))
+        await meeting.until_it_waits()
+        won = await tx.apply([verify_account(rival)])
+    assert won == [{"ordinal": 0, "status": "verified", "newly": True}]
+    assert await waiting == [{"ordinal": 0, "status": "superseded", "newly": False}]
 
 
 async def test_one_link_followed_in_two_transactions_verifies_once(
