@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import statistics
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,6 +14,10 @@ from typing import Final
 import psutil  # type: ignore[import-untyped]
 
 from benchmarks.database import BenchDatabase
+
+LOOPS: Final = 50_000
+WATCH_SECONDS: Final = 0.25
+"""How often the speed of a core is looked at; each look takes a millisecond or two."""
 
 PROBE_SECONDS: Final = 0.4
 PROBE_BYTES: Final = 8192
@@ -41,6 +47,7 @@ class Meter:
         self._service_pid = service_pid
         self._server: tuple[Path, int] | None = None
         self._fsyncs: list[int | None] = []
+        self._loops: list[int] = []
 
     async def begin(self) -> None:
         """Take the first reading, after a checkpoint and the probe of the disk."""
@@ -48,9 +55,11 @@ class Meter:
         await self._database.checkpoint()
         self._fsyncs.append(self._probe())
         self._before = await self._read()
+        self._watcher = asyncio.create_task(self._watch())
 
     async def end(self) -> None:
         """Take the last reading, before any connection is closed."""
+        self._watcher.cancel()
         self._after = await self._read()
         self._fsyncs.append(self._probe())
 
@@ -69,24 +78,16 @@ class Meter:
             wal=wal,
         )
 
+    async def _watch(self) -> None:
+        """See how fast a core is while the load runs. Neighbours slow it down even while we have
+        it, by half and more: the CPU figures of two runs compare only as far as this one does.
+        """
+        while True:
+            self._loops.append(_loops_per_cpu_ms())
+            await asyncio.sleep(WATCH_SECONDS)
+
     def _probe(self) -> int | None:
-        """Return how often a second the disk of the database takes 8 kB for good."""
-        if self._server is None:
-            return None
-        handle, path = tempfile.mkstemp(dir=self._server[0])
-        try:
-            block = os.urandom(PROBE_BYTES)
-            os.pwrite(handle, block * PROBE_BLOCKS, 0)
-            os.fsync(handle)
-            times, began = 0, time.perf_counter()
-            while time.perf_counter() - began < PROBE_SECONDS:
-                os.pwrite(handle, block, PROBE_BYTES * (times % PROBE_BLOCKS))
-                _SYNC(handle)
-                times += 1
-            return round(times / (time.perf_counter() - began))
-        finally:
-            os.close(handle)
-            os.unlink(path)
+        return None if self._server is None else _fsyncs_per_s(self._server[0])
 
     def figures(self, workflows: int) -> dict[str, object]:
         """Return what one workflow cost, and how busy the machine was besides.
@@ -109,11 +110,38 @@ class Meter:
             "cores_other": _or_none(max(0.0, other) / wall, is_local, 2),
             "cores_stolen": round((b.steal - a.steal) / wall, 2),
             "fsync_per_s": self._fsyncs,
+            "loops_per_cpu_ms": round(statistics.median(self._loops)),
         }
 
 
 def _or_none(value: float, is_known: bool, digits: int) -> float | None:
     return round(value, digits) if is_known else None
+
+
+def _loops_per_cpu_ms() -> int:
+    """Return how far this interpreter counts in a millisecond of CPU."""
+    began = time.process_time()
+    for _ in range(LOOPS):
+        pass
+    return round(LOOPS / (time.process_time() - began) / 1000)
+
+
+def _fsyncs_per_s(folder: Path) -> int:
+    """Return how often a second the disk of a folder takes 8 kB for good."""
+    handle, path = tempfile.mkstemp(dir=folder)
+    try:
+        block = os.urandom(PROBE_BYTES)
+        os.pwrite(handle, block * PROBE_BLOCKS, 0)
+        os.fsync(handle)
+        times, began = 0, time.perf_counter()
+        while time.perf_counter() - began < PROBE_SECONDS:
+            os.pwrite(handle, block, PROBE_BYTES * (times % PROBE_BLOCKS))
+            _SYNC(handle)
+            times += 1
+        return round(times / (time.perf_counter() - began))
+    finally:
+        os.close(handle)
+        os.unlink(path)
 
 
 def _cpu_seconds(pid: int) -> float:
