@@ -49,11 +49,11 @@ class PostgresTransaction:
         self._session = session
 
     async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
-        """Insert executions; return the keys that stand: True by this try, False by an earlier."""
+        """Insert executions; return the keys that stand, and whether this call inserted each."""
         ordered = sorted(rows, key=lambda row: row.first.key)
-        inserted = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
-        standing = dict.fromkeys(inserted, True)
-        missing = [row for row in ordered if row.first.key not in standing]
+        fresh = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
+        missing = [row for row in ordered if row.first.key not in fresh]
+        standing = dict.fromkeys(fresh, True)
         if missing:
             columns = columns_of((*row.first.key, row.machine, row.name) for row in missing)
             before = _keys(await self._session.fetch("inserted_before", *columns))

@@ -257,21 +257,20 @@ class MemoryTransaction:
         self._clock = clock
 
     async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
-        """Insert executions; return the keys that stand: True by this try, False by an earlier."""
+        """Insert executions; return the keys that stand, and whether this call inserted each."""
         store = self._store
-        standing = {}
+        standing: dict[Key, bool] = {}
         for row in rows:
             key, name = row.first.key, (row.first.key.bucket, row.machine, row.name)
             _refuse(row.machine, row.name, row.input, *_texts(row.first))
-            there = store.executions.get(key)
-            is_free = there is None and name not in store.names
-            if is_free:
+            is_new = key not in store.executions and name not in store.names
+            if is_new:
                 store.names[name] = key
                 store.executions[key] = ExecutionRow(
                     row.machine, row.definition, row.name, row.input, row.started_at, row.first
                 )
             if store.names.get(name) == key:
-                standing[key] = is_free
+                standing.setdefault(key, is_new)
         return standing
 
     async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:

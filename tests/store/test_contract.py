@@ -101,7 +101,9 @@ async def test_a_name_is_free_for_another_machine(store: Any) -> None:
 async def test_start_whose_commit_was_in_doubt_stands(store: Any) -> None:
     row = execution(checkpoint(new_key()))
     await insert(store, row)
-    assert await insert(store, row) == {row.first.key}
+    other = execution(checkpoint(new_key()))
+    async with store.transaction(200) as tx:
+        assert await tx.insert([row, other]) == {row.first.key: False, other.first.key: True}
 
 
 async def test_start_in_doubt_stands_whoever_has_gone_on_with_it(store: Any) -> None:
