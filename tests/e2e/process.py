@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 COMMAND: Final = (sys.executable, "-m", "service")
@@ -23,17 +23,19 @@ POLL_SECONDS: Final = 0.02
 T = TypeVar("T")
 
 
-async def until(
-    look: Callable[[], T | Awaitable[T]], what: str, *, seconds: float = WAIT_SECONDS_MAX
-) -> T:
+@overload
+async def until(look: Callable[[], Awaitable[T]], what: str, *, seconds: float = ...) -> T: ...
+@overload
+async def until(look: Callable[[], T], what: str, *, seconds: float = ...) -> T: ...
+async def until(look: Callable[[], Any], what: str, *, seconds: float = WAIT_SECONDS_MAX) -> Any:
     """Return what `look` returns once that is true; fail, naming `what`, when it stays away."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while True:
         seen = look()
-        value: Any = await seen if inspect.isawaitable(seen) else seen
+        value = await seen if inspect.isawaitable(seen) else seen
         if value:
-            return value  # type: ignore[no-any-return]
+            return value
         assert loop.time() < deadline, f"not within {seconds:g} s: {what}"
         await asyncio.sleep(POLL_SECONDS)
 

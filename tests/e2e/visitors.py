@@ -36,7 +36,7 @@ class Signup:
 
 
 class Visitors:
-    """A client of the service: of its first replica, or of whichever answers."""
+    """A client of the service's replicas."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
@@ -47,12 +47,11 @@ class Visitors:
         json: Any = None,
         *,
         secret: str | None = None,
-        method: str | None = None,
         form: Mapping[str, str] | None = None,
     ) -> Answer:
         """Return the answer to one request: POST with a body, GET without one."""
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
-        method = method or ("GET" if json is None and form is None else "POST")
+        method = "GET" if json is None and form is None else "POST"
         async with self._session.request(
             method, url, json=json, data=form, headers=headers
         ) as response:
