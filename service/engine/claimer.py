@@ -51,8 +51,8 @@ class Claimer:
             if next_due > self._clock.now():
                 self._timers.arm(next_due)
                 return
-            await self._worker.has_room.wait()
-            limit = min(self._worker.slots, CLAIMS_AT_ONCE)
+            while (limit := min(self._worker.slots, CLAIMS_AT_ONCE)) <= 0:
+                await self._worker.has_room.wait()
             claims = await self._store.claim_due(self._worker.id, limit)
             metrics.CLAIMS.inc(len(claims))
             await self._worker.adopt(claims)

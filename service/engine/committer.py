@@ -22,30 +22,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import structlog
 
 from service import metrics
-from service.asl import Poisoned, Signalled
+from service.asl import Poisoned
+from service.engine.batch import Batch, Broken, Outcomes
 from service.engine.ports import (
-    Claim,
     Contended,
-    Effect,
     ExecutionAlreadyExists,
-    Key,
     Overloaded,
     Rejected,
-    Signalling,
     Store,
-    Transaction,
     Unavailable,
 )
-from service.engine.turn import Request, Tenure, Turn, Unit
+from service.engine.turn import Request, Turn, Unit
 
 log = structlog.get_logger()
 
@@ -57,58 +51,13 @@ LOCK_PATIENCE_MS: Final = 200
 SPLIT_LOCK_PATIENCE_MS: Final = 25
 CONTENDED_DELAY_SECONDS: Final = 0.25
 CONTENDED_TRIES_MAX: Final = 8  # of a caller that waits; an execution's own step is tried for ever
+# A batch that loses its connection this often in a row may itself be what the server dies of.
+LOSSES_BEFORE_SPLIT: Final = 2
 OUTAGE_DELAY_SECONDS: Final = (0.02, 0.1, 0.25, 0.5, 1.0)
 # How long a caller waits for a database that has gone before it is answered Unavailable.
 CALLER_PATIENCE_SECONDS: Final = 2.0
 REFUSED_EFFECT: Final = "the database refused a value of this task's effect"
 REJECTED: Final = "Engine.CheckpointRejected"
-
-
-class Outcomes(Protocol):
-    """What the worker is told, and asked."""
-
-    def committed(self, turn: Turn) -> None:
-        """The turn is durable: perform what it asks for."""
-
-    def lost(self, turn: Turn) -> None:
-        """Another worker owns the execution now."""
-
-    def dropped(self, turn: Turn) -> None:
-        """The execution was not started after all."""
-
-    def broken(self, turn: Turn, error: Exception) -> None:
-        """The engine failed at this execution, not the execution itself."""
-
-    def signalled(self, signalling: Signalling) -> None:
-        """A signal was stored for an execution that this transaction did not hold."""
-
-    def holds(self, tenure: Tenure) -> bool:
-        """Tell whether this tenure is still the one in memory."""
-        ...
-
-    def tenure(self, claim: Claim) -> Tenure | None:
-        """Return a tenure for a claim made inside a transaction, or None when its definition is not
-        at hand.
-        """
-        ...
-
-    def signal_turn(self, tenure: Tenure) -> Turn:
-        """Return the turn in which a signal ends what the claimed execution waits for."""
-        ...
-
-    async def reconcile(self) -> None:
-        """Compare memory with the rows after an outage. Raises Unavailable while it lasts."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What one transaction found and made."""
-
-    turns: dict[Key, Turn]
-    requests: list[Request]
-    lost: list[Turn] = field(default_factory=list)
-    claimed: list[Turn] = field(default_factory=list)
-    elsewhere: list[Signalling] = field(default_factory=list)
 
 
 class Committer:
@@ -123,7 +72,9 @@ class Committer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_down = False
-        self._postponed = 0
+        self._is_closed = False
+        self._under_way: list[Unit] = []
+        self._postponed: set[Unit] = set()
 
     @property
     def is_down(self) -> bool:
@@ -132,6 +83,9 @@ class Committer:
 
     def submit(self, unit: Unit) -> None:
         """Queue a unit for the next batch."""
+        if self._is_closed:
+            self._lose_patience(unit)
+            return
         self._queue.append(unit)
         self._idle.clear()
         self._wake.set()
@@ -147,13 +101,21 @@ class Committer:
         """Return when everything submitted so far is committed or has failed."""
         await self._idle.wait()
 
+    def close(self) -> None:
+        """Answer whoever still waits: nothing is committed any more. `run` has ended."""
+        self._is_closed = True
+        for unit in (*self._under_way, *self._queue, *self._postponed):
+            self._lose_patience(unit)
+
     async def run(self) -> None:
         """Commit batch after batch until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                await self._commit(self._take())
+                self._under_way = self._take()
+                await self._commit(self._under_way)
+                self._under_way = []
             if not self._postponed:
                 self._idle.set()
 
@@ -169,27 +131,25 @@ class Committer:
 
     async def _commit(self, batch: list[Unit]) -> None:
         """Bring every unit to its outcome, in as many transactions as that takes."""
-        stack = [(batch, LOCK_PATIENCE_MS)]
+        stack = [_Try(batch)]
         while stack:
-            units, patience_ms = stack.pop()
+            units, patience_ms, losses = stack.pop()
             units = self._prepare(units)
             if not units:
                 continue
             try:
                 done = await self._transact(units, patience_ms)
             except Unavailable as error:
-                stack.append((await self._outlast(units, error), patience_ms))
-            except _Broken as broken:
-                self._outcomes.broken(broken.turn, broken.error)
-                stack.append(([u for u in units if u is not broken.turn], patience_ms))
+                await self._outlast(units, error)
+                stack += self._after_loss(units, patience_ms, losses + 1)
+            except Broken as broken:
+                stack.append(_Try(self._without(broken, units), patience_ms))
             except Exception as error:
                 metrics.BATCH_SPLITS.labels(type(error).__name__).inc()
                 if len(units) > 1:
-                    half = len(units) // 2
-                    stack.append((units[half:], SPLIT_LOCK_PATIENCE_MS))
-                    stack.append((units[:half], SPLIT_LOCK_PATIENCE_MS))
+                    stack += _halves(units, SPLIT_LOCK_PATIENCE_MS)
                 elif self._blame(units[0], error):
-                    stack.append((units, patience_ms))
+                    stack.append(_Try(units, patience_ms))
             else:
                 self._finish(done)
 
@@ -201,6 +161,7 @@ class Committer:
         for unit in units:
             if isinstance(unit, Turn):
                 if not self._outcomes.holds(unit.tenure):
+                    self._lose_patience(unit)
                     continue
                 if unit.new is not None and unit.new.stored.done() and not unit.tenure.epoch:
                     # Its caller was told that it could not be stored, and so far that is true.
@@ -217,92 +178,52 @@ class Committer:
             ready.append(unit)
         return ready
 
-    async def _transact(self, units: Sequence[Unit], patience_ms: int) -> _Batch:
+    async def _transact(self, units: Sequence[Unit], patience_ms: int) -> Batch:
         began = time.perf_counter()  # a uvloop clock goes in whole milliseconds
-        batch = _Batch(
-            {unit.key: unit for unit in units if isinstance(unit, Turn)},
-            [unit for unit in units if isinstance(unit, Request)],
-        )
+        batch = Batch.of(units, self._owner, self._outcomes)
         async with self._store.transaction(patience_ms) as tx:
-            await self._own(tx, batch)
-            await self._play(tx, batch)
-            turns = [*batch.turns.values(), *batch.claimed]
-            rows = [row for turn in turns if (row := turn.changed(self._owner)) is not None]
-            history = [past for turn in turns if (past := turn.history()) is not None]
-            if rows or history:
-                await tx.save(rows, history)
+            await batch.run(tx)
         metrics.COMMIT_BATCH_ROWS.observe(len(units))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - began)
         return batch
 
-    async def _own(self, tx: Transaction, batch: _Batch) -> None:
-        """Insert what is new and lock what is not; let go what another worker has taken."""
-        fresh = [turn for turn in batch.turns.values() if turn.new is not None]
-        standing: set[Key] = set()
-        if fresh:
-            standing |= set(await tx.insert([turn.row(self._owner) for turn in fresh]))
-        fences = [(t.key, t.tenure.epoch) for t in batch.turns.values() if t.new is None]
-        held: Mapping[Key, bool] = await tx.lock(fences) if fences else {}
-        for key, turn in list(batch.turns.items()):
-            if key not in standing and key not in held:
-                batch.lost.append(batch.turns.pop(key))
-            elif held.get(key):
-                _guard(turn, partial(turn.feed, Signalled()))
+    def _without(self, broken: Broken, units: list[Unit]) -> list[Unit]:
+        """Return the units to go on with when the engine failed at one turn of their batch."""
+        if broken.turn in units:
+            self._outcomes.broken(broken.turn, broken.error)
+            return [unit for unit in units if unit is not broken.turn]
+        # A signal brought it in. That is no reason to fail the signaller.
+        log.warning("signal_apart", execution=str(broken.turn.key.id), reason=str(broken.error))
+        for unit in units:
+            if isinstance(unit, Request) and unit.signalled == broken.turn.key:
+                unit.is_apart = True
+        return units
 
-    async def _play(self, tx: Transaction, batch: _Batch) -> None:
-        """Run effects in rounds until no execution asks for more."""
-        requests: list[Request] = batch.requests
-        while True:
-            turns = [*batch.turns.values(), *batch.claimed]
-            for turn in turns:
-                _guard(turn, turn.settle)
-            asked = [(turn, turn.wanted) for turn in turns if turn.wanted]
-            effects: list[Effect] = [request.effect for request in requests]
-            for _, wanted in asked:
-                effects += wanted
-            if not effects:
-                return
-            rows = await tx.apply(effects)
-            signals = []
-            for request, row in zip(requests, rows, strict=False):
-                request.row = row
-                key = request.signal(row)
-                if key is not None:
-                    signals.append(key)
-            at = len(requests)
-            requests = []
-            for turn, wanted in asked:
-                _guard(turn, partial(turn.answered, rows[at : at + len(wanted)]))
-                at += len(wanted)
-            if signals:
-                await self._signal(tx, batch, signals)
+    def _after_loss(self, units: list[Unit], patience_ms: int, losses: int) -> list[_Try]:
+        """Return the tries that follow a lost connection, smaller when it happens again."""
+        if losses < LOSSES_BEFORE_SPLIT:
+            return [_Try(units, patience_ms, losses)]
+        if len(units) > 1:
+            return _halves(units, patience_ms, losses)
+        self._postpone(units[0])
+        return []
 
-    async def _signal(self, tx: Transaction, batch: _Batch, keys: Sequence[Key]) -> None:
-        """Signal executions; those at rest are claimed and go on in this very transaction."""
-        for signalling in await tx.signal(keys, self._owner):
-            turn = batch.turns.get(signalling.key)
-            if turn is not None:
-                _guard(turn, partial(turn.feed, Signalled()))
-                continue
-            tenure = self._outcomes.tenure(signalling.claim) if signalling.claim else None
-            if tenure is None:
-                batch.elsewhere.append(signalling)
-                continue
-            turn = self._outcomes.signal_turn(tenure)
-            _guard(turn, turn.prepare)
-            batch.claimed.append(turn)
-
-    def _finish(self, batch: _Batch) -> None:
-        for turn in (*batch.turns.values(), *batch.claimed):
-            turn.tell()
-            self._outcomes.committed(turn)
-            if turn.new is not None and not turn.new.stored.done():
-                turn.new.stored.set_result(None)
+    def _finish(self, batch: Batch) -> None:
+        """Tell everybody what came of the batch; what is lost leaves memory before it may come in
+        again.
+        """
         for turn in batch.lost:
             if turn.new is not None:
                 self._turn_away(turn, ExecutionAlreadyExists(turn.tenure.name))
             else:
                 self._outcomes.lost(turn)
+        for turn in batch.stood:
+            self._outcomes.stood(turn)
+            _answer_start(turn)
+        for turn in (*batch.turns.values(), *batch.claimed):
+            turn.tell()
+            self._outcomes.committed(turn)
+            _answer_start(turn)
         for signalling in batch.elsewhere:
             self._outcomes.signalled(signalling)
         for request in batch.requests:
@@ -317,6 +238,9 @@ class Committer:
             return False
         is_refused = isinstance(error, Rejected)
         if is_refused and isinstance(unit, Turn) and unit.refuse(REFUSED_EFFECT):
+            return True
+        if isinstance(unit, Request) and unit.signalled is not None and not unit.is_apart:
+            unit.is_apart = True  # what it signals may be to blame, and has its own try then
             return True
         if _caller(unit) is not None:
             self._turn_away(unit, error)
@@ -338,16 +262,16 @@ class Committer:
         if waiting is not None and unit.tries >= CONTENDED_TRIES_MAX:
             self._turn_away(unit, Unavailable("a row stayed locked"))
             return
-        self._postponed += 1
+        self._postponed.add(unit)
         delay_seconds = CONTENDED_DELAY_SECONDS * min(unit.tries, CONTENDED_TRIES_MAX)
         asyncio.get_running_loop().call_later(delay_seconds, self._resubmit, unit)
 
     def _resubmit(self, unit: Unit) -> None:
-        self._postponed -= 1
+        self._postponed.discard(unit)
         self.submit(unit)
 
-    async def _outlast(self, units: list[Unit], error: Unavailable) -> list[Unit]:
-        """Wait for the database to come back; return the units that then remain to be committed."""
+    async def _outlast(self, units: list[Unit], error: Unavailable) -> None:
+        """Wait for the database to come back, and make memory agree with it."""
         log.warning("database_lost", units=len(units), reason=str(error))
         self._is_down = True
         loop = asyncio.get_running_loop()
@@ -362,15 +286,20 @@ class Committer:
                 await self._outcomes.reconcile()
             except Unavailable:
                 continue
+            except Exception as trouble:
+                # A row that was locked, a cancelled statement: no reason to end this loop.
+                log.warning("reconciliation_failed", reason=str(trouble))
+                continue
             log.info("database_back", seconds=round(loop.time() - gone_at, 3))
             self._is_down = False
-            return units
+            return
 
     def _lose_patience(self, unit: Unit) -> None:
         """Answer a caller who has waited long enough; what it asked may be committed already."""
         waiting = _caller(unit)
         if waiting is not None and not waiting.done():
-            waiting.set_exception(Unavailable("the database does not answer"))
+            reason = "is shutting down" if self._is_closed else "cannot reach its database"
+            waiting.set_exception(Unavailable(f"the service {reason}"))
 
     def _turn_away(self, unit: Unit, error: Exception) -> None:
         """Give up a unit that a caller waits for, and tell the caller why."""
@@ -381,21 +310,23 @@ class Committer:
             self._outcomes.dropped(unit)
 
 
-class _Broken(Exception):
-    """The engine's own failure at one turn, inside a transaction that must be rolled back."""
+class _Try(NamedTuple):
+    """Units that go into one transaction."""
 
-    def __init__(self, turn: Turn, error: Exception) -> None:
-        super().__init__(str(error))
-        self.turn = turn
-        self.error = error
+    units: list[Unit]
+    patience_ms: int = LOCK_PATIENCE_MS
+    losses: int = 0  # of connections, in a row
 
 
-def _guard(turn: Turn, play: Callable[[], None]) -> None:
-    """Play a part of a turn; what the engine fails at there is that turn's trouble alone."""
-    try:
-        play()
-    except Exception as error:
-        raise _Broken(turn, error) from error
+def _halves(units: list[Unit], patience_ms: int, losses: int = 0) -> list[_Try]:
+    """Return both halves as tries, the first of them last: a stack is read from its end."""
+    half = len(units) // 2
+    return [_Try(units[half:], patience_ms, losses), _Try(units[:half], patience_ms, losses)]
+
+
+def _answer_start(turn: Turn) -> None:
+    if turn.new is not None and not turn.new.stored.done():
+        turn.new.stored.set_result(None)
 
 
 def _caller(

@@ -19,6 +19,7 @@ class Definitions:
     def __init__(self, store: DefinitionStore) -> None:
         self._store = store
         self._currents: dict[str, bytes] = {}
+        self._publications = 0
         self._compiled: OrderedDict[bytes, StateMachine] = OrderedDict()
 
     async def current(self, name: str) -> StateMachine:
@@ -56,7 +57,10 @@ class Definitions:
 
     async def refresh(self) -> None:
         """Learn what is current now. Raises Unavailable."""
-        self._currents = dict(await self._store.currents())
+        before = self._publications
+        currents = await self._store.currents()
+        if before == self._publications:  # else they may be of before this process published
+            self._currents = dict(currents)
 
     async def publish_file(
         self, name: str, file: str, machine: StateMachine, *, edited: bool
@@ -67,6 +71,7 @@ class Definitions:
             name, file, machine.text, machine.sha256, edited=edited
         )
         self._currents[name] = published.current
+        self._publications += 1
         return published
 
     def _keep(self, machine: StateMachine) -> StateMachine:

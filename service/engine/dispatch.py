@@ -48,6 +48,7 @@ async def _run(
 ) -> TaskSucceeded | TaskFailed:
     try:
         answer = await handler.run(input, task)
+        return TaskSucceeded(command.id, answer.output, answer.acknowledges_signal)
     except asyncio.CancelledError:
         if _is_being_cancelled():
             raise
@@ -56,7 +57,6 @@ async def _run(
         failure = failure_of(command.id, error)
         log.info("task_failed", state=task.state, attempt=task.attempt, error=failure.error)
         return failure
-    return TaskSucceeded(command.id, answer.output, answer.acknowledges_signal)
 
 
 def _is_being_cancelled() -> bool:

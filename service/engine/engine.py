@@ -21,6 +21,7 @@ from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.ids import new_id
 from service.engine.ports import (
+    Contended,
     Effect,
     ExecutionDoesNotExist,
     InvalidExecutionInput,
@@ -39,6 +40,8 @@ SWEEP_SECONDS: Final = 60.0
 TIDY_SECONDS: Final = 600.0
 REFRESH_SECONDS: Final = 5.0
 ROWS_AT_ONCE: Final = 1_000
+CANCEL_SECONDS: Final = 1.0
+RELEASE_DELAYS_SECONDS: Final = (0.0, 0.1, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +131,19 @@ class Engine:
     async def stop(self, key: Key, error: str | None = None, cause: str | None = None) -> None:
         """Stop a running execution wherever it is: its present owner is fenced.
 
-        Raises ExecutionDoesNotExist when nothing runs under this key, Unavailable.
+        Raises ExecutionDoesNotExist when nothing runs under this key, Overloaded, Unavailable (it
+        may have been stopped all the same; asking again does no harm).
         """
-        claims = await self._store.seize(self.id, [key])
+        self._admit()
+        try:
+            claims = await self._store.seize(self.id, [key])
+        except Contended as locked:
+            raise Unavailable("the execution's row stayed locked") from locked
         if not claims:
             raise ExecutionDoesNotExist(str(key.id))
         await self._worker.adopt(claims, Stopped(error, cause))
-        await self._worker.left(key)
+        if not await self._worker.ended(key):
+            raise Unavailable("the stop could not be stored")
 
     def nudge(self) -> None:
         """Look for signals that another replica stored for executions held here."""
@@ -184,20 +193,33 @@ class Engine:
     async def close(self) -> None:
         """Finish what is in flight within the time allowed, give up the rest and the lease."""
         self._is_closing = True
-        self._timers.close()
-        for name in ("claimer", "rescuer", "quarantine", "sweep", "tidy", "refresh"):
+        self._rescuer.finish()
+        for name in ("claimer", "quarantine", "sweep", "tidy", "refresh"):
             await self._end(name)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._worker.finished(), self._settings.shutdown_seconds)
-        await self._end("committer")
+            async with asyncio.timeout(self._settings.shutdown_seconds):
+                await self._worker.finished()
+        self._timers.close()
+        for name in ("rescuer", "committer"):
+            await self._end(name)
         self._worker.close()
-        if not self._loops:
-            return  # never opened: there is no lease, and perhaps no schema to keep one in
-        try:
-            left = await self._store.release(self.id)
-            log.info("lease_given_up", executions=left)
-        except Unavailable as error:
-            log.warning("lease_kept", reason=str(error))
+        if self._loops:  # else never opened: there is no lease, and perhaps no schema for one
+            await self._give_up_lease()
+
+    async def _give_up_lease(self) -> None:
+        """Leave what is held to others at once; without this they take it when the lease ends."""
+        for delay_seconds in RELEASE_DELAYS_SECONDS:
+            await asyncio.sleep(delay_seconds)
+            try:
+                left = await self._store.release(self.id)
+            except Exception as error:
+                # A transaction cut off a moment ago may hold its locks for another one.
+                log.warning("lease_kept", reason=str(error))
+                if isinstance(error, Unavailable):
+                    return
+            else:
+                log.info("lease_given_up", executions=left)
+                return
 
     async def _sweep(self) -> None:
         if await self._store.sweep(ROWS_AT_ONCE):
@@ -228,9 +250,10 @@ class Engine:
 
     async def _end(self, name: str) -> None:
         task = self._loops.get(name)
-        if task is not None:
+        while task is not None and not task.done():
+            # More than once: what a loop awaits may swallow a cancellation that meets its end.
             task.cancel()
-            await asyncio.wait([task])
+            await asyncio.wait([task], timeout=CANCEL_SECONDS)
 
 
 def _report(task: asyncio.Task[None]) -> None:

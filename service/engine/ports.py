@@ -9,7 +9,7 @@ not granted in time or a deadlock, `Rejected` for data the database refuses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -159,9 +159,9 @@ class Transaction(Protocol):
     exception.
     """
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Collection[Key]:
-        """Insert executions; return the keys that stand now (an ambiguous commit's own rows
-        included).
+    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+        """Insert executions; return the keys that stand now, and of each whether this call inserted
+        it. False: an earlier commit did, whose answer was lost.
 
         A row whose (bucket, machine, name) another id has is left out, and so is its key.
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
@@ -24,7 +25,7 @@ log = structlog.get_logger()
 SUSPECT_FROM_CLAIMS: Final = 2
 DEATHS_MAX: Final = 3
 EXAMINATION_SECONDS_MAX: Final = 60.0
-OUTAGE_DELAY_SECONDS: Final = 1.0
+TROUBLE_DELAY_SECONDS: Final = 1.0
 POISONED: Final = "Engine.WorkerLost"
 
 
@@ -39,10 +40,11 @@ class Adopt(Protocol):
 class Quarantine:
     """The lane of one worker. It holds no more claims than the worker has slots."""
 
-    def __init__(self, store: Store, adopt: Adopt) -> None:
+    def __init__(self, store: Store, adopt: Adopt, left: Callable[[], None]) -> None:
         self.suspects: deque[Claim] = deque()
         self._store = store
         self._adopt = adopt
+        self._left = left  # told when the lane is shorter by one
         self._has_suspects = asyncio.Event()
 
     def add(self, claim: Claim) -> None:
@@ -59,9 +61,15 @@ class Quarantine:
                 try:
                     await self._examine(self.suspects[0])
                 except Unavailable:
-                    await asyncio.sleep(OUTAGE_DELAY_SECONDS)
+                    await asyncio.sleep(TROUBLE_DELAY_SECONDS)
+                except Exception as error:
+                    # A locked row, most likely. The lane must not die, nor wait for this one.
+                    log.warning("quarantine_failed", reason=str(error))
+                    self.suspects.rotate(-1)
+                    await asyncio.sleep(TROUBLE_DELAY_SECONDS)
                 else:
                     self.suspects.popleft()
+                    self._left()
 
     async def _examine(self, claim: Claim) -> None:
         """Run one suspect until it makes progress, or end it after too many deaths."""
@@ -75,7 +83,9 @@ class Quarantine:
         if tenure is None:
             return
         try:
-            await asyncio.wait_for(tenure.over.wait(), EXAMINATION_SECONDS_MAX)
+            # Not `wait_for`, which before Python 3.12 can swallow the cancellation that ends this.
+            async with asyncio.timeout(EXAMINATION_SECONDS_MAX):
+                await tenure.over.wait()
         except TimeoutError:
             # A slow task is no death, and the others in the lane have waited long enough.
             log.warning("quarantine_passed_on", execution=str(claim.key.id))

@@ -9,6 +9,7 @@ since its own last failure (its start counts as one); by then every live worker 
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
@@ -36,6 +37,9 @@ class Rescuer:
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._quiet_until = 0.0
+        self._round_at = 0.0
+        self._last_beat: datetime | None = None
+        self._is_finishing = False
 
     @property
     def beat_seconds(self) -> float:
@@ -47,16 +51,24 @@ class Rescuer:
         self._be_quiet()
         await self._beat()
 
+    def finish(self) -> None:
+        """Take over nothing more; the lease is still renewed, for what is in flight."""
+        self._is_finishing = True
+
     async def run(self, pulse: asyncio.Event) -> None:
-        """Beat and rescue at every pulse until cancelled."""
+        """Beat at every pulse until cancelled, and rescue at the regular ones.
+
+        Pulses in between are hints that a signal was stored: the answer of the heartbeat has it.
+        """
         while True:
             await pulse.wait()
             pulse.clear()
             try:
                 await self._beat()
-                await self._worker.reconcile(in_doubt=False)
-                if asyncio.get_running_loop().time() >= self._quiet_until:
-                    await self._rescue()
+                if not self._is_finishing and self._is_regular():
+                    await self._worker.reconcile(in_doubt=False)
+                    if asyncio.get_running_loop().time() >= self._quiet_until:
+                        await self._rescue()
             except Unavailable as error:
                 log.warning("heartbeat_failed", reason=str(error))
                 self._pause()
@@ -64,9 +76,21 @@ class Rescuer:
                 log.exception("heartbeat_failed")
                 self._pause()
 
+    def _is_regular(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now < self._round_at:
+            return False
+        self._round_at = now + self.beat_seconds / 2
+        return True
+
     async def _beat(self) -> None:
         beat = await self._store.heartbeat(self._worker.id, self._lease_seconds)
         self._clock.set(beat.now)
+        lease = timedelta(seconds=self._lease_seconds)
+        if self._last_beat is not None and beat.now - self._last_beat > lease:
+            # This process was stopped, and perhaps all of them were: the others may be as late.
+            self._be_quiet()
+        self._last_beat = beat.now
         self.is_alive = True
         for key in beat.signalled:
             self._worker.nudge(key)

@@ -10,14 +10,20 @@ lost.
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from service.engine.ports import Clock
 
 # Two timers closer than this are claimed together: each claim is a query.
-SPACING = timedelta(milliseconds=5)
+SPACING: Final = timedelta(milliseconds=5)
+# Whoever waits longer than this is looked at again in between, which is one cheap question.
+AHEAD_MAX: Final = timedelta(days=1)
+WATCH_SECONDS: Final = 1.0
+SET_BACK_SECONDS: Final = 0.1
 
 
 class Timers:
@@ -27,6 +33,8 @@ class Timers:
         self.due = asyncio.Event()
         self._clock = clock
         self._armed: datetime | None = None
+        self._ahead = _wall_clock_ahead()
+        self._watch: asyncio.TimerHandle | None = None
         self._scheduler = AsyncIOScheduler(
             timezone=UTC,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -35,9 +43,12 @@ class Timers:
     def open(self) -> None:
         """Start the scheduler on the running loop."""
         self._scheduler.start()
+        self._watch_wall_clock()
 
     def close(self) -> None:
         """Stop it; no pulse comes after this."""
+        if self._watch is not None:
+            self._watch.cancel()
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
 
@@ -55,8 +66,8 @@ class Timers:
             return
         self._armed = due_at
         # The scheduler goes by the wall clock; the moment is the database's, so only the distance
-        # counts.
-        distance = max(due_at - self._clock.now(), SPACING)
+        # counts. A far one is cut, or the end of the calendar would lie beyond the end of time.
+        distance = min(max(due_at - self._clock.now(), SPACING), AHEAD_MAX)
         self._scheduler.add_job(
             self._fire,
             "date",
@@ -65,9 +76,28 @@ class Timers:
             replace_existing=True,
         )
 
+    def _watch_wall_clock(self) -> None:
+        """Let every job run at once when the wall clock was set back.
+
+        The scheduler goes by it: an hour back would keep the heartbeat, and every timer, for that
+        hour.
+        """
+        ahead = _wall_clock_ahead()
+        if ahead < self._ahead - SET_BACK_SECONDS:
+            for job in self._scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))
+        self._ahead = ahead
+        loop = asyncio.get_running_loop()
+        self._watch = loop.call_later(WATCH_SECONDS, self._watch_wall_clock)
+
     async def _fire(self) -> None:
         self._armed = None
         self.due.set()
+
+
+def _wall_clock_ahead() -> float:
+    """Return by how many seconds the wall clock is ahead of the one that nobody sets."""
+    return time.time() - time.monotonic()
 
 
 async def _set(pulse: asyncio.Event) -> None:

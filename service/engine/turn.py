@@ -17,6 +17,8 @@ from datetime import datetime
 from typing import Final, TypeAlias
 from uuid import UUID, uuid5
 
+import structlog
+
 from service.asl import (
     TASK_FAILED,
     Event,
@@ -55,6 +57,8 @@ EFFECT_ROUNDS_MAX: Final = 8
 # for another batch.
 STEPS_IN_PLACE_MAX: Final = 64
 HISTORY_COMPRESSION: Final = 1
+log = structlog.get_logger()
+
 _IDEMPOTENCY: Final = UUID("6d1f2b2e-6c0e-5b3c-9a53-0f5a2f8f2c11")
 
 OnEnded: TypeAlias = Callable[[str, Key], Effect | None]
@@ -146,6 +150,7 @@ class Turn:
         self.wanted: list[Effect] = []
         self._is_end_told = False
         self._inserted: Execution | None = None
+        self._standing_epoch = self.tenure.epoch  # of the row as this transaction found or left it
         self._is_signalled = False
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
@@ -184,6 +189,8 @@ class Turn:
             if event is None:
                 break
             self.feed(event)
+        else:
+            self._asked.clear()  # of the step before the last, which may have closed them
         self._is_settled = True
         has_ended = self.execution.status is not Status.RUNNING
         if has_ended and not self._pending and not self._is_end_told:
@@ -213,7 +220,11 @@ class Turn:
         """Tell those who asked for effects that their rows are committed."""
         for effect, row in self._applied:
             if effect.committed is not None:
-                effect.committed(row)
+                try:
+                    effect.committed(row)
+                except Exception:
+                    # It is committed whatever they make of it, and others wait to hear that.
+                    log.exception("committed_effect_not_counted", query=effect.query)
 
     def refuse(self, cause: str) -> bool:
         """Make failures of the effects the database refused; False when none was a handler's."""
@@ -262,7 +273,7 @@ class Turn:
         """Return the row of an execution that begins with this turn."""
         assert self.new is not None
         self._inserted = self.execution
-        self.epoch = 1
+        self.epoch = self._standing_epoch = 1
         return NewExecution(
             machine=self.execution.about.machine_name,
             definition=self.tenure.machine.sha256,
@@ -272,14 +283,19 @@ class Turn:
             first=self._checkpoint(owner),
         )
 
+    def claimed(self, epoch: int) -> None:
+        """Note that this transaction has claimed the row that it inserted at rest."""
+        self._standing_epoch = epoch
+
     def changed(self, owner: UUID) -> Checkpoint | None:
         """Return the checkpoint to save; None when the row may stand as it is."""
-        if self.execution is self._inserted:
-            return None
-        if self.execution is self.tenure.execution and not self._is_signalled and not self._rests():
-            self.epoch = self.tenure.epoch
-            return None
-        self.epoch = (self.tenure.epoch if self._inserted is None else 1) + 1
+        if not self._is_signalled:
+            if self.execution is self._inserted:
+                return None
+            if self.execution is self.tenure.execution and not self._rests():
+                self.epoch = self._standing_epoch
+                return None
+        self.epoch = self._standing_epoch + 1
         return self._checkpoint(owner)
 
     def history(self) -> HistoryRow | None:
@@ -346,6 +362,9 @@ class Request:
     signal: Callable[[Mapping[str, object] | None], Key | None]
     answer: asyncio.Future[Mapping[str, object] | None]
     row: Mapping[str, object] | None = None
+    signalled: Key | None = None
+    # What it signals goes on in a transaction of its own: it failed in the one they shared.
+    is_apart: bool = False
     tries: int = 0
 
 
@@ -359,12 +378,19 @@ def failure_of(command_id: int, error: Exception) -> TaskFailed:
     if isinstance(error, ExecutionError):
         name, cause = error.error or TASK_FAILED, error.cause
     else:
-        name, cause = type(error).__name__, str(error)
+        name, cause = type(error).__name__, _words(error)
     return TaskFailed(
         command_id,
         _storable(name, ERROR_CHARACTERS_MAX),
         None if cause is None else _storable(cause, CAUSE_CHARACTERS_MAX),
     )
+
+
+def _words(error: Exception) -> str | None:
+    try:
+        return str(error)
+    except Exception:
+        return None  # whoever wrote the class made a mistake there, too
 
 
 def _storable(text: str, characters_max: int) -> str:

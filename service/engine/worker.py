@@ -38,7 +38,9 @@ from service.engine.committer import Committer
 from service.engine.dispatch import Dispatch
 from service.engine.ports import (
     Claim,
+    Contended,
     CoroutineHandler,
+    ExecutionAlreadyExists,
     Key,
     Machines,
     Signalling,
@@ -83,7 +85,7 @@ class Worker:
         self._dispatch = dispatch or Dispatch()
         self._tenures_max = tenures_max
         self._tenures: dict[Key, Tenure] = {}
-        self.quarantine = Quarantine(store, self._adopt)
+        self.quarantine = Quarantine(store, self._adopt, self._note_room)
         self._background: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -111,7 +113,10 @@ class Worker:
         """Take in a new execution whose first turn this is.
 
         When memory is full it is stored all the same, and left to whoever has room to claim it.
+        Raises ExecutionAlreadyExists for a key that is in memory.
         """
+        if tenure.key in self._tenures:
+            raise ExecutionAlreadyExists(tenure.name)
         tenure.is_left = self.slots <= 0
         tenure.is_queued = True
         self._tenures[tenure.key] = tenure
@@ -124,25 +129,29 @@ class Worker:
             self.surroundings.clock.observe(claim.claimed_at)
             held = self._tenures.get(claim.key)
             if held is not None and held.epoch >= claim.epoch:
-                continue
-            if claim.claims >= SUSPECT_FROM_CLAIMS and not events:
+                for event in events:
+                    self.deliver(held, event)
+            elif claim.claims >= SUSPECT_FROM_CLAIMS and not events:
                 self.quarantine.add(claim)
+                self._note_room()
             else:
                 await self._adopt(claim, *events)
-        self._note_room()
 
     async def _adopt(self, claim: Claim, *events: Event, is_alone: bool = False) -> Tenure | None:
         try:
             machine = await self._machines.pinned(claim.definition)
             tenure = self._tenure(claim, machine)
+            tenure.is_alone = is_alone
+            self._replace(tenure)
+            self._go_on(tenure, claim.is_signalled, events)
         except Unavailable:
             return None  # the row is ours and not in memory: the next reconciliation finds it
         except Exception as error:
+            held = self._tenures.get(claim.key)
+            if held is not None and held.epoch == claim.epoch:
+                self._forget(held)
             await self._let_go(claim.key, claim.epoch, error)
             return None
-        tenure.is_alone = is_alone
-        self._replace(tenure)
-        self._go_on(tenure, claim.is_signalled, events)
         return tenure
 
     def _go_on(self, tenure: Tenure, is_signalled: bool, events: Sequence[Event]) -> None:
@@ -188,6 +197,7 @@ class Worker:
             tenure.inbox += former.inbox
             self._forget(former)
         self._tenures[tenure.key] = tenure
+        self._note_room()
 
     # What the committer tells (Outcomes)
 
@@ -196,8 +206,11 @@ class Worker:
 
     def committed(self, turn: Turn) -> None:
         tenure = turn.tenure
-        if self._tenures.setdefault(tenure.key, tenure) is not tenure:
-            return
+        held = self._tenures.get(tenure.key)
+        if held is not tenure:
+            if held is not None and held.epoch >= turn.epoch:
+                return  # taken up again from the row that this turn, or a later one, wrote
+            self._replace(tenure)
         tenure.epoch = turn.epoch
         tenure.execution = turn.execution
         tenure.is_queued = False
@@ -230,6 +243,18 @@ class Worker:
             )
         self._forget(tenure)
 
+    def stood(self, turn: Turn) -> None:
+        self.dropped(turn)
+        self._spawn(self._take_up(turn.key))
+
+    async def _take_up(self, key: Key) -> None:
+        """Go on with an execution from its row, if this worker holds it."""
+        try:
+            await self.adopt(await self._store.claim_owned(self.id, [key]))
+        except (Unavailable, Contended) as error:
+            # The next reconciliation finds it.
+            log.warning("execution_not_taken_up", execution=str(key.id), reason=str(error))
+
     def lost(self, turn: Turn) -> None:
         metrics.FENCED_WRITES.inc()
         log.info("execution_lost", execution=str(turn.key.id))
@@ -250,7 +275,7 @@ class Worker:
 
     def signalled(self, signalling: Signalling) -> None:
         if signalling.claim is not None:
-            self._spawn(self.adopt([signalling.claim], Signalled()))
+            self._spawn(self.adopt([signalling.claim]))  # the row says that it is signalled
         elif signalling.owner == self.id:
             self.nudge(signalling.key)
         else:
@@ -262,7 +287,7 @@ class Worker:
             return None
         try:
             return self._tenure(claim, machine)
-        except ValueError:
+        except Exception:
             return None  # adopted after the commit instead, where its trouble is its own
 
     def signal_turn(self, tenure: Tenure) -> Turn:
@@ -304,7 +329,7 @@ class Worker:
         """Perform what is open and not yet under way; False when there is something that only a
         turn can answer.
         """
-        is_complete = True
+        is_complete = bool(tenure.execution.open_tasks)  # else it is to be put to rest
         for command in tenure.execution.open_tasks:
             if command.id in tenure.performing:
                 continue
@@ -379,8 +404,8 @@ class Worker:
         log.error("execution_broken", execution=str(key.id), exc_info=error)
         try:
             await self._store.let_go(key, epoch, BROKEN_DELAY_SECONDS)
-        except Unavailable:
-            log.warning("execution_kept", execution=str(key.id))
+        except (Unavailable, Contended) as trouble:
+            log.warning("execution_kept", execution=str(key.id), reason=str(trouble))
 
     def _note_room(self) -> None:
         metrics.EXECUTIONS_IN_FLIGHT.set(len(self._tenures))
@@ -398,11 +423,13 @@ class Worker:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
-    async def left(self, key: Key) -> None:
-        """Return when this execution has left memory, or made progress in the quarantine lane."""
+    async def ended(self, key: Key) -> bool:
+        """Return once this execution has left memory: whether that is because it has ended."""
         tenure = self._tenures.get(key)
-        if tenure is not None:
-            await tenure.over.wait()
+        if tenure is None:
+            return False
+        await tenure.over.wait()
+        return tenure.execution.status is not Status.RUNNING
 
     async def finished(self) -> None:
         """Return when no execution is in memory and everything is committed."""
@@ -411,6 +438,7 @@ class Worker:
 
     def close(self) -> None:
         """Cancel what is still performed: its commands stay in their checkpoints."""
+        self.committer.close()
         for tenure in list(self._tenures.values()):
             self._forget(tenure)
         for task in self._background:

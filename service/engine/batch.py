@@ -1,0 +1,173 @@
+"""One transaction for the steps of many executions: what it finds, plays and writes.
+
+Nothing here outlives the transaction. The committer makes a batch for each try, and tells the
+worker what came of it only once it is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+from uuid import UUID
+
+from service.asl import Signalled
+from service.engine.ports import Claim, Effect, Key, Signalling, Transaction
+from service.engine.turn import Request, Tenure, Turn, Unit
+
+
+class Outcomes(Protocol):
+    """What the worker is told, and asked."""
+
+    def committed(self, turn: Turn) -> None:
+        """The turn is durable: perform what it asks for."""
+
+    def stood(self, turn: Turn) -> None:
+        """The start was committed by an earlier try: go on from its row."""
+
+    def lost(self, turn: Turn) -> None:
+        """Another worker owns the execution now."""
+
+    def dropped(self, turn: Turn) -> None:
+        """The execution was not started after all."""
+
+    def broken(self, turn: Turn, error: Exception) -> None:
+        """The engine failed at this execution, not the execution itself."""
+
+    def signalled(self, signalling: Signalling) -> None:
+        """A signal was stored for an execution that this transaction did not hold."""
+
+    def holds(self, tenure: Tenure) -> bool:
+        """Tell whether this tenure is still the one in memory."""
+        ...
+
+    def tenure(self, claim: Claim) -> Tenure | None:
+        """Return a tenure for a claim made inside a transaction, or None when its definition is not
+        at hand.
+        """
+        ...
+
+    def signal_turn(self, tenure: Tenure) -> Turn:
+        """Return the turn in which a signal ends what the claimed execution waits for."""
+        ...
+
+    async def reconcile(self) -> None:
+        """Compare memory with the rows after an outage. Raises Unavailable while it lasts."""
+
+
+class Broken(Exception):
+    """The engine's own failure at one turn, inside a transaction that must be rolled back."""
+
+    def __init__(self, turn: Turn, error: Exception) -> None:
+        super().__init__(str(error))
+        self.turn = turn
+        self.error = error
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction is for, and what it found and made."""
+
+    owner: UUID
+    outcomes: Outcomes
+    turns: dict[Key, Turn]
+    requests: list[Request]
+    lost: list[Turn] = field(default_factory=list)
+    stood: list[Turn] = field(default_factory=list)
+    claimed: list[Turn] = field(default_factory=list)
+    elsewhere: list[Signalling] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, units: Sequence[Unit], owner: UUID, outcomes: Outcomes) -> Batch:
+        """Return the batch of these units, no two of which are turns of one execution."""
+        return cls(
+            owner,
+            outcomes,
+            {unit.key: unit for unit in units if isinstance(unit, Turn)},
+            [unit for unit in units if isinstance(unit, Request)],
+        )
+
+    async def run(self, tx: Transaction) -> None:
+        """Do everything but the commit. Raises Broken, and what the transaction raises."""
+        await self._own(tx)
+        await self._play(tx)
+        turns = [*self.turns.values(), *self.claimed]
+        rows = [row for turn in turns if (row := turn.changed(self.owner)) is not None]
+        history = [past for turn in turns if (past := turn.history()) is not None]
+        if rows or history:
+            await tx.save(rows, history)
+
+    async def _own(self, tx: Transaction) -> None:
+        """Insert what is new and lock what is not; let go what another worker has taken, and what
+        is there already.
+        """
+        fresh = [turn for turn in self.turns.values() if turn.new is not None]
+        standing: Mapping[Key, bool] = {}
+        if fresh:
+            standing = await tx.insert([turn.row(self.owner) for turn in fresh])
+        fences = [(t.key, t.tenure.epoch) for t in self.turns.values() if t.new is None]
+        held: Mapping[Key, bool] = await tx.lock(fences) if fences else {}
+        for key, turn in list(self.turns.items()):
+            if key not in standing and key not in held:
+                self.lost.append(self.turns.pop(key))
+            elif not standing.get(key, True):
+                # Its effects were committed with it: another try would run them twice.
+                self.stood.append(self.turns.pop(key))
+            elif held.get(key):
+                _guard(turn, partial(turn.feed, Signalled()))
+
+    async def _play(self, tx: Transaction) -> None:
+        """Run effects in rounds until no execution asks for more."""
+        requests = self.requests
+        while True:
+            turns = [*self.turns.values(), *self.claimed]
+            for turn in turns:
+                _guard(turn, turn.settle)
+            asked = [(turn, turn.wanted) for turn in turns if turn.wanted]
+            effects: list[Effect] = [request.effect for request in requests]
+            for request in requests:
+                request.signalled = None
+            for _, wanted in asked:
+                effects += wanted
+            if not effects:
+                return
+            rows = await tx.apply(effects)
+            for request, row in zip(requests, rows, strict=False):
+                request.row, request.signalled = row, request.signal(row)
+            at = len(requests)
+            for turn, wanted in asked:
+                _guard(turn, partial(turn.answered, rows[at : at + len(wanted)]))
+                at += len(wanted)
+            await self._signal(tx, [request for request in requests if request.signalled])
+            requests = []
+
+    async def _signal(self, tx: Transaction, requests: Sequence[Request]) -> None:
+        """Signal executions; those at rest are claimed and go on in this very transaction."""
+        keys = [request.signalled for request in requests if request.signalled]
+        if not keys:
+            return
+        apart = {request.signalled for request in requests if request.is_apart}
+        for signalling in await tx.signal(keys, self.owner):
+            turn = self.turns.get(signalling.key)
+            if turn is not None:
+                if signalling.claim is not None:
+                    turn.claimed(signalling.claim.epoch)
+                _guard(turn, partial(turn.feed, Signalled()))
+                continue
+            claim = None if signalling.key in apart else signalling.claim
+            tenure = None if claim is None else self.outcomes.tenure(claim)
+            if tenure is None:
+                self.elsewhere.append(signalling)
+                continue
+            turn = self.outcomes.signal_turn(tenure)
+            _guard(turn, turn.prepare)
+            self.claimed.append(turn)
+
+
+def _guard(turn: Turn, play: Callable[[], None]) -> None:
+    """Play a part of a turn; what the engine fails at there is that turn's trouble alone."""
+    try:
+        play()
+    except Exception as error:
+        raise Broken(turn, error) from error

@@ -1,0 +1,399 @@
+"""What must not happen to the engine, whatever happens around it: nothing acknowledged is lost,
+no effect runs twice, no loop dies, nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+
+from service.asl import Execution, Json
+from service.engine import committer, quarantine
+from service.engine import turn as turns
+from service.engine.engine import Engine
+from service.engine.ports import (
+    Answer,
+    Contended,
+    Effect,
+    EffectHandler,
+    ExecutionAlreadyExists,
+    Key,
+    Task,
+    Unavailable,
+)
+from service.engine.quarantine import DEATHS_MAX
+from service.engine.turn import Tenure
+from tests.engine.harness import Handlers, definition, task
+from tests.engine.small import Small, small, until
+
+LONG_WAIT = {"Type": "Wait", "Seconds": 3600, "Next": "After"}
+AFTER = task("after", End=True)
+RESTING = definition("Rest", Rest={"Type": "Wait", "Seconds": 3600, "End": True})
+TWO_WAITS = definition(
+    "First",
+    First={"Type": "Wait", "Seconds": 3600, "Next": "Second"},
+    Second={"Type": "Wait", "Seconds": 3600, "End": True},
+)
+
+
+async def nothing(input: Json, task: Task) -> Json:
+    return {}
+
+
+def look(input: Json, task: Task) -> Effect:
+    return Effect("get_account", (*task.execution,))
+
+
+def ping() -> Effect:
+    return Effect("get_account", (0, UUID(int=0)))
+
+
+LOOK = EffectHandler(look, lambda row: Answer({}))
+
+
+# Nothing runs twice
+
+
+@pytest.mark.parametrize("goes_on", ["at rest", "in memory"])
+async def test_the_effects_of_a_start_in_doubt_run_once(goes_on: str) -> None:
+    handlers = Handlers({"after": nothing}, {"look": LOOK})
+    rest = {"Rest": LONG_WAIT, "After": AFTER} if goes_on == "at rest" else {"Rest": AFTER}
+    text = definition("Look", Look=task("look", Next="Rest"), **rest)
+    async with small(handlers, machines={"flow": text}) as s:
+        s.store.faults["committed"].append(Unavailable("cut after the commit"))
+        key = await s.start("flow")
+        if goes_on == "in memory":
+            await s.ended(key)
+            assert [function for function, _, _ in handlers.performed] == ["after"]
+        assert s.answered("get_account") == 1
+
+
+async def test_a_signal_ends_one_wait_though_the_definition_was_not_at_hand() -> None:
+    async with small(machines={"flow": TWO_WAITS}) as s:
+        key = await s.start("flow")
+        s.engine.definitions._compiled.clear()
+        await s.engine.request(ping(), signal=lambda row: key)
+        await until(lambda: s.at(key).owner is None)
+        assert (await s.types(key))[1:] == [
+            "WaitStateEntered",
+            "WaitStateExited",
+            "WaitStateEntered",
+        ]
+
+
+async def test_a_signal_in_the_batch_of_its_start_leaves_the_row_at_rest() -> None:
+    async with small(machines={"flow": TWO_WAITS}) as s:
+        key = s.key()
+        await asyncio.gather(
+            s.engine.start("flow", str(key.id), {}, key=key),
+            s.engine.request(ping(), signal=lambda row: key),
+        )
+        row = s.row(key)
+        assert (row.at.owner, row.is_signalled) == (None, False)
+        assert (await s.types(key))[1:] == [
+            "WaitStateEntered",
+            "WaitStateExited",
+            "WaitStateEntered",
+        ]
+
+
+async def test_an_effect_of_a_branch_that_is_over_is_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "STEPS_IN_PLACE_MAX", 1)
+    branches: Json = [
+        {"StartAt": name, "States": {name: task(name, End=True)}} for name in ("look", "missing")
+    ]
+    text = definition("Both", Both={"Type": "Parallel", "Branches": branches, "End": True})
+    async with small(Handlers(effects={"look": LOOK}), machines={"flow": text}) as s:
+        key = await s.start("flow")
+        assert (await s.ended(key)).error == "Lambda.ResourceNotFoundException"
+        assert s.answered("get_account") == 0
+
+
+async def test_a_closing_worker_keeps_its_lease_while_it_finishes() -> None:
+    is_running, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(input: Json, task: Task) -> Json:
+        is_running.set()
+        await may_end.wait()
+        return "done"
+
+    handlers = Handlers({"slow": slow})
+    text = definition("Slow", Slow=task("slow", End=True))
+    async with (
+        small(handlers, lease_seconds=0.4, shutdown_seconds=5.0, machines={"flow": text}) as s,
+        small(handlers, store=s.store, lease_seconds=0.4, machines={"flow": text}),
+    ):
+        key = await s.start("flow")
+        await is_running.wait()
+        closing = asyncio.ensure_future(s.engine.close())
+        beats = s.store.calls["heartbeat"]
+        await until(lambda: s.store.calls["heartbeat"] > beats + 20)
+        may_end.set()
+        await closing
+        assert s.at(key).output == '"done"'
+        assert len(handlers.performed) == 1
+
+
+# No loop dies, no culprit stalls the others
+
+
+async def test_the_quarantine_lane_outlives_a_locked_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quarantine, "TROUBLE_DELAY_SECONDS", 0.01)
+    async with small(Handlers({"after": nothing}), machines={"flow": RESTING}) as s:
+        key = await s.start("flow")
+        s.store.faults["quarantine"] += [Contended("lock timeout"), ValueError("a surprise")]
+        s.store.make_due(key, claims=4, quarantined=DEATHS_MAX)
+        assert (await s.ended(key)).error == "Engine.WorkerLost"
+        assert s.engine.reasons() == {}
+
+
+@pytest.mark.parametrize("error", [Contended("cancelled"), ValueError("a surprise")])
+async def test_the_committer_outlives_whatever_reconciling_raises(error: Exception) -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        s.store.faults["commit"].append(Unavailable("cut before the commit"))
+        s.store.faults["owned"].append(error)
+        key = await s.start("flow")
+        assert s.at(key).owner is None
+        assert s.engine.reasons() == {}
+
+
+async def test_whoever_is_told_of_a_committed_effect_cannot_stop_the_committer() -> None:
+    def fail(row: Mapping[str, object] | None) -> None:
+        raise ValueError("a surprise")
+
+    async with small(machines={"flow": RESTING}) as s:
+        first = await s.start("flow", {}, replace(ping(), committed=fail))
+        second = await s.start("flow")
+        assert {s.at(first).owner, s.at(second).owner} == {None}
+        assert s.engine.reasons() == {}
+
+
+async def test_a_signalled_execution_that_the_engine_fails_at_does_not_hold_up_its_caller() -> None:
+    def fail(name: str, key: Key) -> Effect | None:
+        raise ValueError("a surprise")
+
+    async with small(machines={"flow": RESTING}, on_ended=fail) as s:
+        key = await s.start("flow")
+        async with asyncio.timeout(3):
+            await s.engine.request(ping(), signal=lambda row: key)
+        await until(lambda: s.at(key).due_at is not None and s.at(key).owner is None)
+        assert s.row(key).is_signalled
+
+
+async def test_a_signalled_execution_whose_effect_is_refused_does_not_refuse_its_caller() -> None:
+    def refused(input: Json, task: Task) -> Effect:
+        return Effect("insert_account", (*task.execution, "a\0", "a", 1, None, None, "{}"))
+
+    handlers = Handlers(effects={"refused": EffectHandler(refused, lambda row: Answer({}))})
+    text = definition("Rest", Rest=LONG_WAIT, After=task("refused", End=True))
+    async with small(handlers, machines={"flow": text}) as s:
+        key = await s.start("flow")
+        await s.engine.request(ping(), signal=lambda row: key)
+        assert (await s.ended(key)).error == "Rejected"
+
+
+async def test_one_unreadable_execution_does_not_keep_its_neighbours_from_being_claimed() -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        broken, sound = [await s.start("flow") for _ in range(2)]
+        s.store.faults["let_go"].append(Contended("lock timeout"))
+        due = s.engine._clock.now()
+        await s.store._turn.acquire()  # so that both fall due in one claim
+        document = s.at(sound).document
+        assert document is not None
+        s.store.put(broken, due_at=due, document=b"{")
+        s.store.put(sound, due_at=due, document=_due_at_once(document))
+        s.store._turn.release()
+        s.engine._timers.due.set()
+        assert (await s.ended(sound)).output == "{}"
+
+
+async def test_a_unit_that_breaks_every_connection_is_left_alone_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(committer, "CONTENDED_DELAY_SECONDS", 0.01)
+
+    def deadly(effects: Sequence[Effect]) -> Exception | None:
+        is_there = any(effect.row == (0, UUID(int=13)) for effect in effects)
+        return Unavailable("the server closed the connection") if is_there else None
+
+    async with small(machines={"flow": RESTING}) as s:
+        s.store.refuse = deadly
+        asked = [
+            asyncio.ensure_future(s.engine.request(Effect("get_account", (0, UUID(int=n)))))
+            for n in range(20)
+        ]
+        done, waiting = await asyncio.wait(asked, timeout=3)
+        answers = [one for one in asked if one in done and one.exception() is None]
+        assert len(answers) == 19
+        assert not waiting - {asked[13]}
+        with pytest.raises(Unavailable):
+            await asked[13]
+
+
+async def test_hints_do_not_read_all_that_is_in_flight_again() -> None:
+    async with small() as s:
+        await until(lambda: s.store.calls["heartbeat"] == 1)
+        for n in range(2, 7):
+            s.engine.nudge()
+            await until(lambda n=n: s.store.calls["heartbeat"] == n)  # type: ignore[misc]
+        assert s.store.calls["owned"] <= 1
+
+
+# Nobody waits for ever
+
+
+async def test_a_caller_is_answered_when_the_engine_closes_on_it() -> None:
+    async with small(shutdown_seconds=0.01, machines={"flow": RESTING}) as s:
+        s.store.may_begin.clear()
+        asked = [
+            asyncio.ensure_future(s.start("flow")),
+            asyncio.ensure_future(s.engine.request(ping())),
+        ]
+        await asyncio.sleep(0)
+        closing = asyncio.ensure_future(s.engine.close())
+        done, _ = await asyncio.wait(asked, timeout=3)
+        assert [type(one.exception()) for one in done] == [Unavailable, Unavailable]
+        await closing
+
+
+async def test_a_start_that_was_admitted_before_the_close_is_answered_after_it() -> None:
+    may_go_on = asyncio.Event()
+
+    async with small(machines={"flow": RESTING}) as s:
+        current = s.engine.definitions.current
+
+        async def late(name: str) -> object:
+            await may_go_on.wait()
+            return await current(name)
+
+        s.engine.definitions.current = late  # type: ignore[method-assign, assignment]
+        asked = asyncio.ensure_future(s.start("flow"))
+        await asyncio.sleep(0)
+        await s.engine.close()
+        may_go_on.set()
+        async with asyncio.timeout(3):
+            with pytest.raises(Unavailable):
+                await asked
+
+
+async def test_a_key_is_started_once() -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        key = s.key()
+        async with asyncio.timeout(3):
+            first, second = await asyncio.gather(
+                s.engine.start("flow", "one", {}, key=key),
+                s.engine.start("flow", "two", {}, key=key),
+                return_exceptions=True,
+            )
+        assert first is None
+        assert isinstance(second, ExecutionAlreadyExists)
+        assert s.row(key).name == "one"
+
+
+async def test_a_lease_is_given_up_though_a_row_was_locked_for_a_moment() -> None:
+    is_running = asyncio.Event()
+
+    async def endless(input: Json, task: Task) -> Json:
+        is_running.set()
+        await asyncio.Event().wait()
+        return {}
+
+    text = definition("Endless", Endless=task("endless", End=True))
+    async with small(
+        Handlers({"endless": endless}), shutdown_seconds=0.01, machines={"flow": text}
+    ) as s:
+        key = await s.start("flow")
+        await is_running.wait()
+        s.store.faults["release"].append(Contended("lock timeout"))
+    assert s.at(key).owner is None
+    assert s.at(key).due_at is not None
+    assert s.engine.id not in s.store.workers
+
+
+async def test_a_close_ends_though_the_lease_cannot_be_given_up() -> None:
+    async with small() as s:
+        s.store.faults["release"] += [Contended("lock timeout")] * 100
+        async with asyncio.timeout(5):
+            await s.engine.close()
+        s.store.faults["release"].clear()
+
+
+async def test_a_stop_that_could_not_be_stored_is_not_answered_as_done() -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        key = await s.start("flow")
+        s.engine.definitions._compiled.clear()
+        s.engine.definitions._store.definition = _unavailable  # type: ignore[method-assign]
+        with pytest.raises(Unavailable):
+            await s.engine.stop(key)
+        assert s.row(key).is_running
+
+
+async def test_a_stop_that_the_close_overtakes_is_not_answered_as_done() -> None:
+    async with small(shutdown_seconds=0.01, machines={"flow": RESTING}) as s:
+        key = await s.start("flow")
+        s.store.may_begin.clear()
+        stopping = asyncio.ensure_future(s.engine.stop(key))
+        await until(lambda: s.at(key).owner is not None)
+        await s.engine.close()
+        with pytest.raises(Unavailable):
+            await stopping
+        assert s.row(key).is_running
+
+
+async def test_a_stop_of_a_locked_row_is_to_be_asked_again() -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        key = await s.start("flow")
+        s.store.faults["seize"].append(Contended("lock timeout"))
+        with pytest.raises(Unavailable):
+            await s.engine.stop(key)
+        await s.engine.stop(key)
+        assert s.at(key).status == "ABORTED"
+
+
+# Nothing stays where it should not
+
+
+async def test_a_wait_that_was_claimed_too_early_goes_back_to_its_own_due_time() -> None:
+    async with small(machines={"flow": RESTING}) as s:
+        key = await s.start("flow")
+        due_at = s.at(key).due_at
+        s.store.make_due(key)
+        s.engine._timers.due.set()
+        await until(lambda: s.at(key).epoch >= 3)
+        assert (s.at(key).owner, s.at(key).due_at) == (None, due_at)
+
+
+async def test_a_signal_goes_on_at_once_though_memory_holds_what_the_execution_was() -> None:
+    async with small(
+        Handlers({"after": nothing}),
+        machines={"flow": definition("Rest", Rest=LONG_WAIT, After=AFTER)},
+    ) as s:
+        key = await s.start("flow")
+        _remember(s.engine, key, s)
+        await s.engine.request(ping(), signal=lambda row: key)
+        assert (await s.ended(key)).status == "SUCCEEDED"
+
+
+def _remember(engine: Engine, key: Key, s: Small) -> None:
+    """Leave in memory what another worker has taken over while this one was stopped."""
+    worker = engine._worker
+    machine = engine.definitions.cached(s.row(key).definition)
+    assert machine is not None
+    about = worker.about("flow", str(key.id), {}, s.row(key).started_at)
+    worker._tenures[key] = Tenure(key, 1, machine, str(key.id), Execution.new(about))
+
+
+def _due_at_once(document: bytes) -> bytes:
+    """Return the checkpoint of a lone Wait with its moment in the past."""
+    head, _, tail = document.partition(b'"W":')
+    return head + b'"W":0' + tail[len(tail.split(b"}")[0]) :]
+
+
+async def _unavailable(sha256: bytes) -> str | None:
+    raise Unavailable("the database does not answer")
