@@ -63,11 +63,18 @@ def _first(errors: ExceptionGroup[Exception]) -> Exception:
     return first
 
 
+def _name(text: str) -> str:
+    # As `choices`, argparse would compare the list of no names with them.
+    if text not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(BENCHMARKS)}")
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=BENCHMARKS, metavar="NAME",
+        "names", nargs="*", type=_name, metavar="NAME",
         help="inproc (the service in this process, past its ports) or http; both without a name",
     )  # fmt: skip
     parser.add_argument(
