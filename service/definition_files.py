@@ -19,7 +19,7 @@ import structlog
 
 from service.asl import InvalidDefinition, Problem, StateMachine, compile_definition
 from service.engine.definitions import Definitions
-from service.engine.ports import Unavailable
+from service.engine.ports import Contended
 
 log = structlog.get_logger()
 
@@ -27,6 +27,7 @@ SUFFIX: Final = ".asl.json"
 FILES_MAX: Final = 1_000
 FILE_BYTES_MAX: Final = 1_048_576
 WATCH_SECONDS: Final = 1.0
+LOCKED_DELAYS_SECONDS: Final = (0.1, 0.3, 0.6)
 PROBLEMS_LOGGED_MAX: Final = 20
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
@@ -36,7 +37,9 @@ class Found:
     """A file as it was last seen: when that changes, it is read again."""
 
     modified_ns: int
+    changed_ns: int  # also tells of another file put in place with its times kept, and of its mode
     size: int
+    inode: int
 
 
 def read_definition(
@@ -79,9 +82,19 @@ class DefinitionFiles:
         self._seen: dict[Path, Found] = {}
 
     async def load(self) -> None:
-        """Publish the files as they stand at start. Raises Unavailable."""
+        """Publish the files as they stand at start. Raises Unavailable, Contended."""
         for path in self._changed():
-            await self._publish(path, edited=False)
+            await self._publish_at_start(path)
+
+    async def _publish_at_start(self, path: Path) -> None:
+        for delay_seconds in LOCKED_DELAYS_SECONDS:
+            try:
+                return await self._publish(path, edited=False)
+            except Contended as error:
+                # Another replica publishes the same file at this moment.
+                log.warning("definition_not_published", file=path.name, reason=str(error))
+                await asyncio.sleep(delay_seconds)
+        return await self._publish(path, edited=False)
 
     async def watch(self) -> None:
         """Publish every change until cancelled."""
@@ -90,7 +103,8 @@ class DefinitionFiles:
             for path in await asyncio.to_thread(self._changed):
                 try:
                     await self._publish(path, edited=True)
-                except Unavailable as error:
+                except Exception as error:
+                    # Whatever it is must not end the watch: the next edit may mend it.
                     log.warning("definition_not_published", file=path.name, reason=str(error))
                     self._seen.pop(path, None)  # looked at again until it is
 
@@ -107,7 +121,7 @@ class DefinitionFiles:
                 status = path.stat()
             except OSError:
                 continue  # replaced at this moment: there the next time
-            found = Found(status.st_mtime_ns, status.st_size)
+            found = Found(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
             if self._seen.get(path) != found:
                 self._seen[path] = found
                 changed.append(path)
