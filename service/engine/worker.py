@@ -350,7 +350,8 @@ class Worker:
         self, tenure: Tenure, command: RunTask, handler: CoroutineHandler, input: Json, task: Task
     ) -> None:
         event = await self._dispatch.perform(command, handler, input, task)
-        tenure.performing.pop(command.id, None)
+        # It stays in `performing` until a checkpoint has its answer: while another turn of this
+        # execution is being committed the command is still open, and would be performed again.
         self.deliver(tenure, event)
 
     def _heartbeat(self, tenure: Tenure, command: RunTask) -> Callable[[], None]:

@@ -245,6 +245,32 @@ async def test_hints_do_not_read_all_that_is_in_flight_again() -> None:
         assert s.store.calls["owned"] <= 1
 
 
+async def test_more_effects_in_a_row_than_one_transaction_takes_run_once_each() -> None:
+    count = 2 * turns.EFFECT_ROUNDS_MAX + 3
+    states = {f"S{n}": task("look", Next=f"S{n + 1}") for n in range(count - 1)}
+    states[f"S{count - 1}"] = task("look", End=True)
+    async with small(
+        Handlers(effects={"look": LOOK}), machines={"flow": definition("S0", **states)}
+    ) as s:
+        key = await s.start("flow")
+        assert (await s.ended(key)).status == "SUCCEEDED"
+        assert s.answered("get_account") == count
+
+
+async def test_a_wide_map_of_effects_and_coroutines_does_each_once() -> None:
+    items = 300
+    handlers = Handlers({"after": nothing}, {"look": LOOK})
+    one = {"StartAt": "Look", "States": {"Look": task("look", Next="After"), "After": AFTER}}
+    text = definition("All", All={"Type": "Map", "ItemProcessor": one, "End": True})
+    async with small(handlers, machines={"flow": text}) as s:
+        key = s.key()
+        await s.engine.start("flow", "wide", [{} for _ in range(items)], key=key)
+        await until(lambda: not s.row(key).is_running, seconds=8)
+        assert s.at(key).status == "SUCCEEDED"
+        assert s.answered("get_account") == items
+        assert len({key for _, key, _ in handlers.performed}) == len(handlers.performed) == items
+
+
 # Nobody waits for ever
 
 
