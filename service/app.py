@@ -307,7 +307,7 @@ class Service:
             await asyncio.sleep(TIDY_SECONDS)
             try:
                 await self._accounts.tombstones(self._config.tombstone_days, ROWS_AT_ONCE)
-            except Unavailable as error:
+            except Exception as error:  # a locked row, an outage: this duty outlives them all
                 log.warning("tombstones_kept", reason=str(error))
 
     async def _count(self) -> None:
