@@ -3,8 +3,8 @@
 The three are kept apart by who wrote them (a client, an SMTP server's file, the database at rest),
 so that no fault of the engine's own books can hide itself. `Ledger.count` compares them:
 
-* lost: a signup that was acknowledged, or is there, and has no decided account, no execution that
-  ended well, or lacks a mail that its course calls for;
+* lost: a signup that was acknowledged, or is there, and has no decided account or no execution
+  that ended well; or that was acknowledged and lacks a mail that its course calls for;
 * dup_db: a database effect that happened more than once;
 * resurrected: verified and deleted, in whichever two of the three places;
 * stuck: an execution that still runs when nothing is left to wait for;
@@ -62,6 +62,7 @@ class Ledger:
     acknowledged: dict[str, Signup] = field(default_factory=dict)
     verdicts: dict[str, str] = field(default_factory=dict)
     kills: list[float] = field(default_factory=list)
+    culprits: list[str] = field(default_factory=list)  # what `count` found lost or resurrected
 
     async def count(self, database: asyncpg.Connection, deliveries: Sequence[Delivery]) -> Counts:
         """Compare what visitors were told, the mails taken, and the database, which is at rest."""
@@ -77,8 +78,10 @@ class Ledger:
         tally = Counter(statuses.values())
         counts = Counts(len(statuses), verified=tally["verified"], expired=tally["expired"])
         counts.stuck = sum(status == "RUNNING" for status in executions.values())
-        counts.lost = len(self._lost(statuses, executions, deliveries))
-        counts.resurrected = len(self._resurrected(statuses, histories))
+        lost = self._lost(statuses, executions, deliveries)
+        resurrected = self._resurrected(statuses, histories)
+        self.culprits = sorted(lost | resurrected)
+        counts.lost, counts.resurrected = len(lost), len(resurrected)
         counts.history = sum(not _is_whole(events) for events in histories.values())
         counts.dup_db = sum(map(_repeated_states, histories.values()))
         counts.dup_mail, counts.unexplained = self._repeated_mails(deliveries)
@@ -100,7 +103,10 @@ class Ledger:
         }
         failed = {id for id in statuses if executions.get(id) not in ("SUCCEEDED", "RUNNING")}
         absent = self.acknowledged.keys() - statuses.keys()
-        return absent | undecided | failed | unwelcomed | (statuses.keys() - linked)
+        # A signup whose answer was lost may find its address taken by its visitor's next try, and
+        # gets no link then; one that was acknowledged is the one whose link is followed.
+        unlinked = self.acknowledged.keys() - linked
+        return absent | undecided | failed | unwelcomed | unlinked
 
     def _resurrected(
         self, statuses: dict[str, str], histories: dict[str, list[HistoryEvent]]
