@@ -21,10 +21,11 @@ from typing import Any, Literal, get_args
 
 from babel.core import Locale, UnknownLocaleError
 from css_inline import CSSInliner, InlineError
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError
+from jinja2 import StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from service.mail.mime import Envelope, InvalidHeader, Mailbox, encode
+from service.mail.skeleton import MailTemplate
 from service.mail.wording import choose_language, harmless_name, word_expiry
 
 Kind = Literal["verification", "reminder", "welcome", "account_exists"]
@@ -80,9 +81,9 @@ class _Letter:
 
     kind: Kind
     locale: Locale
-    subject: Template
-    text: Template
-    html: Template
+    subject: MailTemplate
+    text: MailTemplate
+    html: MailTemplate
 
     def render(self, variables: Variables, envelope: Envelope) -> bytes:
         values = self._values(variables)
@@ -176,7 +177,9 @@ class _Loader:
         self._try_out(place, letter)
         return letter
 
-    def _compile(self, path: str, environment: ImmutableSandboxedEnvironment) -> Template | None:
+    def _compile(
+        self, path: str, environment: ImmutableSandboxedEnvironment
+    ) -> MailTemplate | None:
         source = self._read(path)
         if source is None:
             return None
@@ -187,7 +190,7 @@ class _Loader:
                 if self._layout is None:
                     return None
                 source = _inline_styles(self._layout.replace(_CONTENT, source))
-            return environment.from_string(source)
+            return MailTemplate(environment, source)
         except TemplateSyntaxError as error:
             self._note(f"{path}:{error.lineno}", error.message or "cannot be parsed")
         except (InlineError, ValueError) as error:
