@@ -87,11 +87,12 @@ class _Letter:
 
     def render(self, variables: Variables, envelope: Envelope) -> bytes:
         values = self._values(variables)
+        shared = (values["product"], values.get("expires_in"), bool(values["name"]))
         return encode(
             envelope,
-            self.subject.render(values).strip(),
-            self.text.render(values),
-            self.html.render(values),
+            self.subject.render(values, shared).strip(),
+            self.text.render(values, shared),
+            self.html.render(values, shared),
         )
 
     def _values(self, variables: Variables) -> dict[str, str]:
@@ -204,7 +205,7 @@ class _Loader:
             try:
                 letter.render(variables, _SAMPLE_ENVELOPE)
                 bodies = [
-                    (path, template.render(letter._values(variables)))
+                    (path, template.render(letter._values(variables), name))
                     for path, template in (("text.txt", letter.text), ("body.html", letter.html))
                 ]
             except InvalidHeader as error:

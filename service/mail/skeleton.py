@@ -8,7 +8,7 @@ else with them; another one is rendered anew for each mail.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Final
 
 from jinja2 import Environment, nodes
@@ -31,29 +31,34 @@ class MailTemplate:
         self._template = environment.from_string(source)
         self._is_html = bool(environment.autoescape)
         self._has_skeletons = _only_fills_in(environment.parse(source)) and not _CUT.search(source)
-        self._skeletons: dict[frozenset[tuple[str, str]], list[str]] = {}
+        self._skeletons: dict[Hashable, list[str] | None] = {}
 
-    def render(self, values: Mapping[str, str]) -> str:
-        """Return the template's text with these values in it."""
-        if not self._has_skeletons or any(_CUT.search(values[v]) for v in values.keys() - _MARKS):
-            return self._template.render(values)
-        own = [name for name in _MARKS if values.get(name)]
-        marked = {**values, **{name: _MARKS[name] for name in own}}
-        pieces = self._skeleton(marked).copy()
+    def render(self, values: Mapping[str, str], shared: Hashable) -> str:
+        """Return the template's text with these values in it.
+
+        `shared` is equal for all mails whose values are, but for the name and the link, and which
+        both have these or have them not.
+        """
+        skeleton = self._skeletons.get(shared)
+        if skeleton is None:
+            if shared in self._skeletons or not self._has_skeletons:
+                return self._template.render(values)
+            self._skeletons[shared] = self._cut(values)
+            return self.render(values, shared)
+        pieces = skeleton.copy()
         for at in range(1, len(pieces), 2):
             value = values[_VALUE_OF_MARK[pieces[at]]]
             pieces[at] = str(escape(value)) if self._is_html else value
         return "".join(pieces)
 
-    def _skeleton(self, marked: Mapping[str, str]) -> list[str]:
-        """Return the pieces of the text, a mark at every second place."""
-        shared = frozenset(marked.items())
-        skeleton = self._skeletons.get(shared)
-        if skeleton is None:
-            if len(self._skeletons) >= SKELETONS_MAX:
-                self._skeletons.clear()
-            skeleton = self._skeletons[shared] = _CUT.split(self._template.render(marked))
-        return skeleton
+    def _cut(self, values: Mapping[str, str]) -> list[str] | None:
+        """Return the pieces of the text, with marks between them; None if a value has marks."""
+        if len(self._skeletons) >= SKELETONS_MAX:
+            self._skeletons.clear()
+        if any(_CUT.search(values[name]) for name in values.keys() - _MARKS):
+            return None
+        own = {name: mark for name, mark in _MARKS.items() if values.get(name)}
+        return _CUT.split(self._template.render({**values, **own}))
 
 
 def _only_fills_in(template: nodes.Template) -> bool:

@@ -33,7 +33,8 @@ def test_every_mail_reads_as_if_rendered_by_itself(
     template, alone = MailTemplate(environment, source), environment.from_string(source)
     for name, link, product in mails:
         values = {"name": name, "link": link, "product": product}
-        assert template.render(values) == alone.render(values)
+        shared = (product, bool(name), bool(link))
+        assert template.render(values, shared) == alone.render(values)
 
 
 @pytest.mark.parametrize(("source", "count"), [(SOURCES[0], 2), (SOURCES[1], 0)])
@@ -41,12 +42,13 @@ def test_mails_share_a_skeleton_where_values_are_only_filled_in(source: str, cou
     template = MailTemplate(HTML, source)
     for number in range(50):
         name = f"Ada {number}" if number % 2 else ""
-        template.render({"name": name, "link": f"https://example.org/{number}", "product": "P"})
+        values = {"name": name, "link": f"https://example.org/{number}", "product": "P"}
+        template.render(values, bool(name))
     assert len(template._skeletons) == count
 
 
 def test_the_number_of_skeletons_is_bounded() -> None:
     template = MailTemplate(PLAIN, SOURCES[0])
     for number in range(SKELETONS_MAX * 2 + 1):
-        template.render({"name": "Ada", "link": "L", "product": f"P{number}"})
+        template.render({"name": "Ada", "link": "L", "product": f"P{number}"}, number)
     assert len(template._skeletons) <= SKELETONS_MAX
