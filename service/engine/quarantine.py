@@ -58,18 +58,20 @@ class Quarantine:
             await self._has_suspects.wait()
             self._has_suspects.clear()
             while self.suspects:
+                # Whoever was never here when a worker died goes first: were it always the same one,
+                # kills for whatever other reason would soon count it out.
+                claim = min(self.suspects, key=lambda suspect: suspect.quarantined)
                 try:
-                    await self._examine(self.suspects[0])
+                    await self._examine(claim)
                 except Unavailable:
                     await asyncio.sleep(TROUBLE_DELAY_SECONDS)
+                    continue
                 except Exception as error:
-                    # A locked row, most likely. The lane must not die, nor wait for this one.
+                    # A locked row, most likely. The lane must not die, nor wait for this one: the
+                    # next reconciliation brings it back.
                     log.warning("quarantine_failed", reason=str(error))
-                    self.suspects.rotate(-1)
-                    await asyncio.sleep(TROUBLE_DELAY_SECONDS)
-                else:
-                    self.suspects.popleft()
-                    self._left()
+                self.suspects.remove(claim)
+                self._left()
 
     async def _examine(self, claim: Claim) -> None:
         """Run one suspect until it makes progress, or end it after too many deaths."""

@@ -374,6 +374,25 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
     assert done == {running}
 
 
+async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
+    examined: list[int] = []
+
+    class Counting:
+        async def quarantine(self, key: Key, epoch: int) -> bool:
+            examined.append(key.bucket)
+            return False
+
+    lane = Quarantine(Counting(), _nothing, lambda: None)  # type: ignore[arg-type]
+    for bucket, deaths in enumerate([2, 0, 1, 0]):
+        key = Key(bucket, UUID(int=0))
+        lane.add(SimpleNamespace(key=key, epoch=1, quarantined=deaths))  # type: ignore[arg-type]
+    running = asyncio.ensure_future(lane.run())
+    await until(lambda: not lane.suspects)
+    running.cancel()
+    await asyncio.wait([running])
+    assert examined == [1, 3, 2, 0]
+
+
 class Leases:
     """A store whose clock a test sets, and in which nobody else is alive."""
 
