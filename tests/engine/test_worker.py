@@ -372,6 +372,29 @@ async def test_a_commit_in_doubt_is_decided_by_reading(fresh_database: str, memb
             assert types.count("LambdaFunctionSucceeded") == 3
 
 
+async def test_the_effect_of_a_start_in_doubt_is_asked_for_once(fresh_database: str) -> None:
+    rows: list[object] = []
+
+    def note(row: object) -> Answer:
+        rows.append(row)
+        return Answer({})
+
+    def insert(input: Json, task: Task) -> Effect:
+        return Effect("insert_account", (*task.execution, "a", "a", 1, None, None, "{}"))
+
+    handlers = Handlers(effects={"insert": EffectHandler(insert, note)})
+    text = definition("Insert", Insert=task("insert", Next="Rest"), Rest=LONG_WAIT, After=AFTER)
+    async with bench(fresh_database, handlers) as b:
+        await b.publish("flow", text)
+        store = Broken(b.database)
+        b.engine._worker.committer._store = store
+        store.breaks_after = 1
+        key = await b.start("flow")
+        assert len(rows) == 1
+        assert (await b.row(key))["owner"] is None
+        assert (await types_of(b, key))[-1] == "WaitStateEntered"
+
+
 async def _die(engine: Engine) -> None:
     """Do what kill -9 does: nothing is given up, nothing is finished."""
     for name in list(engine._loops):
