@@ -19,6 +19,7 @@ class Definitions:
     def __init__(self, store: DefinitionStore) -> None:
         self._store = store
         self._currents: dict[str, bytes] = {}
+        self._roles: dict[str, str] = {}
         self._publications = 0
         self._compiled: OrderedDict[bytes, StateMachine] = OrderedDict()
 
@@ -55,12 +56,31 @@ class Definitions:
         """Tell whether new executions of this machine can start, as far as this process knows."""
         return name in self._currents
 
+    def role_arn(self, name: str) -> str | None:
+        """Return the role that a machine was given, if it was."""
+        return self._roles.get(name)
+
+    def take(self, name: str, machine: StateMachine, role_arn: str | None) -> None:
+        """Let new executions of a machine take what the store has just been told."""
+        self._keep(machine)
+        self._currents[name] = machine.sha256
+        self._roles.pop(name, None)
+        if role_arn is not None:
+            self._roles[name] = role_arn
+        self._publications += 1
+
+    def drop(self, name: str) -> None:
+        """Let no new execution of a machine start: the store has it as deleted."""
+        self._currents.pop(name, None)
+        self._publications += 1
+
     async def refresh(self) -> None:
         """Learn what is current now. Raises Unavailable."""
         before = self._publications
         currents = await self._store.currents()
+        roles = await self._store.roles()
         if before == self._publications:  # else they may be of before this process published
-            self._currents = dict(currents)
+            self._currents, self._roles = dict(currents), dict(roles)
 
     async def publish_file(
         self, name: str, file: str, machine: StateMachine, *, edited: bool

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -91,9 +92,10 @@ class Engine:
 
     async def start(
         self, machine: str, name: str, input: Json, *, key: Key, effects: Sequence[Effect] = ()
-    ) -> None:
-        """Start an execution and return once it is stored, its effects with it, or neither.
+    ) -> datetime:
+        """Start an execution; return when it began, once it is stored.
 
+        Its effects are stored with it, or neither is.
         Raises StateMachineDoesNotExist, ExecutionAlreadyExists, InvalidExecutionInput, Overloaded,
         Unavailable, Rejected.
         """
@@ -109,6 +111,7 @@ class Engine:
         self._worker.begin(tenure, turn)
         await stored
         metrics.EXECUTIONS_STARTED.labels(machine).inc()
+        return about.started_at
 
     async def request(
         self,

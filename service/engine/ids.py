@@ -7,12 +7,15 @@ every id, ARN, token and page cursor leads to its bucket without a look-up.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 from service.engine.ports import BUCKETS, Key
 
+_UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(?![^-])")
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 
 
@@ -38,7 +41,11 @@ def key_of(id: UUID) -> Key:
 
 
 def name_bucket(machine: str, name: str) -> int:
-    """Return the bucket (0-255) of an execution whose name is no account's: a hash of (machine,
-    name).
+    """Return the bucket (0-255) of an execution by its name, the same for ever.
+
+    A name that begins with a UUIDv7, as an account's executions do, is in that id's bucket; any
+    other's is a hash of (machine, name).
     """
+    if _UUID7.match(name):
+        return bucket_of(UUID(name[:36]))
     return hashlib.sha256(f"{machine}\n{name}".encode("utf-8", "surrogatepass")).digest()[0]

@@ -293,6 +293,10 @@ class Machines(Protocol):
         """Return a pinned definition if it is in memory: for use inside a transaction."""
         ...
 
+    def role_arn(self, name: str) -> str | None:
+        """Return the role that a machine was given, if it was."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -307,6 +311,10 @@ class DefinitionStore(Protocol):
 
     async def currents(self) -> Mapping[str, bytes]:
         """Return the SHA-256 of the current definition of every machine, by name."""
+        ...
+
+    async def roles(self) -> Mapping[str, str]:
+        """Return the role of every machine that has one, by the machine's name."""
         ...
 
     async def definition(self, sha256: bytes) -> str | None:

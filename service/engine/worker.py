@@ -104,7 +104,7 @@ class Worker:
             name=name,
             started_at=started_at,
             input=input,
-            role_arn=self._arns.role,
+            role_arn=self._machines.role_arn(machine) or self._arns.role,
             machine_arn=self._arns.machine(machine),
             machine_name=machine,
         )

@@ -1,6 +1,7 @@
 """Postgres, through asyncpg and `sql/`; and the same store in memory, for tests and `simulate`."""
 
 from service.store.accounts import Account, Accounts, Contact
+from service.store.catalog import ExecutionRows, MachineRows
 from service.store.database import Database, database_time
 from service.store.executions import PostgresStore
 from service.store.machines import DefinitionRows
@@ -15,6 +16,8 @@ __all__ = [
     "Contact",
     "Database",
     "DefinitionRows",
+    "ExecutionRows",
+    "MachineRows",
     "MemoryStore",
     "Notifier",
     "PostgresStore",

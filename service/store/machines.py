@@ -18,6 +18,10 @@ class DefinitionRows:
         """Return the SHA-256 of the current definition of every machine, by name."""
         return {row["name"]: row["current"] for row in await self._database.fetch("list_machines")}
 
+    async def roles(self) -> Mapping[str, str]:
+        """Return the role of every machine that has one, by the machine's name."""
+        return {row["name"]: row["role_arn"] for row in await self._database.fetch("list_roles")}
+
     async def current(self, name: str) -> tuple[bytes, str] | None:
         """Return SHA-256 and text of what a machine's new executions take; None: unknown."""
         row = await self._database.first("current_definition", name)
@@ -43,18 +47,18 @@ class DefinitionRows:
             if await session.first("add_machine", name, sha256, file) is not None:
                 await session.fetch("keep_publication", name, sha256)
                 return Published(True, sha256)
-            current = await self._lock(session, name)
-            if current == sha256:
+            current, is_filed = await self._lock(session, name)
+            if is_filed and current == sha256:
                 return Published(False, current)
             row = await session.first("is_published", name, sha256)
-            if row is not None and row["is_published"] and not edited:
+            if is_filed and row is not None and row["is_published"] and not edited:
                 return Published(False, current)
             await session.fetch("set_machine", name, sha256, file)
             await session.fetch("keep_publication", name, sha256)
             return Published(True, sha256)
 
-    async def _lock(self, session: Session, name: str) -> bytes:
+    async def _lock(self, session: Session, name: str) -> tuple[bytes, bool]:
+        """Return the machine's current SHA-256, and whether a file publishes it already."""
         row = await session.first("lock_machine", name)
-        assert row is not None, f"{name} was there a moment ago, and machines are not deleted"
-        current: bytes = row["current"]
-        return current
+        assert row is not None, f"{name} was there a moment ago, and rows of machines stay"
+        return row["current"], row["is_filed"]

@@ -329,6 +329,10 @@ class MemoryDefinitions:
         """Return the SHA-256 of the current definition of every machine, by name."""
         return dict(self._currents)
 
+    async def roles(self) -> Mapping[str, str]:
+        """Return the role of every machine that has one: no file gives it any."""
+        return {}
+
     async def definition(self, sha256: bytes) -> str | None:
         """Return the text of a definition."""
         return self._texts.get(sha256)

@@ -26,7 +26,8 @@ returning
 
 -- name: inserted_before
 -- Of executions that could not be inserted, those that are there by this very start: the commit whose
--- answer was lost. A statement of its own, so as to see what the insert had to wait for.
+-- answer was lost. A statement of its own, so as to see what the insert had to wait for. Machine and
+-- name are compared outside the subquery: inside, a plan for an empty table would go by them.
 -- Arrays: $1 bucket, $2 id, $3 machine, $4 name
 select
     e.bucket,
@@ -35,14 +36,16 @@ from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as r (bucket, id
 cross join lateral (
     select
         x.bucket,
-        x.id
+        x.id,
+        x.machine,
+        x.name
     from executions as x
     where x.bucket = r.bucket
     and x.id = r.id
-    and x.machine = r.machine
-    and x.name = r.name
     limit 1
 ) as e
+where e.machine = r.machine
+and e.name = r.name
 
 -- name: lock
 -- Lock the rows whose epoch still stands, in the order given, which is sorted by key.
@@ -387,3 +390,53 @@ select
 from executions
 where bucket = $1
 and id = $2
+
+-- name: named_execution
+-- The name is a range, and ordered by, so that a plan for an empty table goes by the index of names:
+-- by equality alone the primary key would do as well there, and would then stay.
+-- $1 bucket smallint, $2 name text, $3 machine text
+select
+    bucket,
+    id,
+    started_at,
+    definition,
+    machine,
+    name,
+    input,
+    status,
+    output,
+    error,
+    cause,
+    stopped_at
+from executions
+where bucket = $1
+and name >= $2
+and name <= $2
+and machine = $3
+order by name
+limit 1
+
+-- name: page_executions
+-- Executions of a machine, the latest first; what may be long is left out.
+-- $1 machine text, $2 before this moment timestamptz, $3 and of those at it before this id uuid,
+-- $4 status text or null for any, $5 limit int
+select
+    bucket,
+    id,
+    started_at,
+    definition,
+    machine,
+    name,
+    '' as input,
+    status,
+    null as output,
+    null as error,
+    null as cause,
+    stopped_at
+from executions
+where machine = $1
+and started_at <= $2
+and (started_at < $2 or id < $3)
+and ($4::text is null or status = $4)
+order by started_at desc, id desc
+limit $5

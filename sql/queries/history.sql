@@ -8,6 +8,34 @@ where bucket = $1
 and execution_id = $2
 order by first_event_id
 
+-- name: page_history
+-- Rows from the one that has an event on, in order.
+-- $1 bucket smallint, $2 execution_id uuid, $3 event id int, $4 limit int
+select events
+from history
+where bucket = $1
+and execution_id = $2
+and first_event_id >= (
+    select coalesce(max(first_event_id), 0)
+    from history
+    where bucket = $1
+    and execution_id = $2
+    and first_event_id <= $3
+)
+order by first_event_id
+limit $4
+
+-- name: page_history_backwards
+-- Rows from the one that has an event back to the first.
+-- $1 bucket smallint, $2 execution_id uuid, $3 event id int, $4 limit int
+select events
+from history
+where bucket = $1
+and execution_id = $2
+and first_event_id <= $3
+order by first_event_id desc
+limit $4
+
 -- name: add_history_days
 -- Add the partitions of today and the days ahead that are not there yet.
 -- $1 days ahead int

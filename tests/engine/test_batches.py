@@ -84,7 +84,9 @@ async def test_of_200_starts_with_one_bad_row_199_are_stored(
             ),
             return_exceptions=True,
         )
-        assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [culprit]
+        assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [
+            culprit
+        ]
         assert isinstance(outcomes[culprit], reason)
         assert await _count(b, "select count(*) from executions") == BATCH_UNITS_MAX - 1
         assert await _count(b, "select count(*) from accounts") == BATCH_UNITS_MAX - 1
@@ -109,7 +111,7 @@ async def test_of_200_starts_with_a_taken_name_199_are_stored(fresh_database: st
             ),
             return_exceptions=True,
         )
-        assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [0]
+        assert [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Exception)] == [0]
         assert isinstance(outcomes[0], ExecutionAlreadyExists)
         assert await _count(b, "select count(*) from accounts") == BATCH_UNITS_MAX - 1
 

@@ -49,6 +49,11 @@ HOT: dict[str, set[str]] = {
     "contacts": {ACCOUNT, "verified_addresses_pkey: bucket identity_key"},
     "claim_notice": {"verified_addresses_pkey: bucket identity_key"},
     "read_history": {"history_pkey: bucket execution_id"},
+    "page_history": {"history_pkey: bucket execution_id first_event_id"},
+    "page_history_backwards": {"history_pkey: bucket execution_id first_event_id"},
+    "named_execution": {"executions_name: bucket name name machine"},
+    "page_executions": {"executions_machine: machine started_at"},
+    "running_execution": {"executions_machine: machine"},
 }
 
 FILL = """
@@ -117,7 +122,13 @@ async def test_hot_statements_go_by_index(connection: asyncpg.Connection, rows: 
     for table in ("executions", "accounts", "verified_addresses", "history"):
         await connection.execute(f"vacuum analyze {table}")
     await connection.execute(all_queries().text("begin_pooled"))
-    parameters = {"read_history": f"7, '{new_key().id}'"}
+    history = f"7, '{new_key().id}'"
+    page = f"{history}, 5, 10"
+    parameters = {
+        "read_history": history,
+        "page_history": page,
+        "page_history_backwards": page,
+    }
     used = {
         name: set(reads(await plan(connection, name, parameters.get(name, "")))) for name in HOT
     }
