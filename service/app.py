@@ -5,6 +5,7 @@ them in order.
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,6 +55,7 @@ from service.tasks.handlers import BUILT_IN
 
 log = structlog.get_logger()
 
+GARBAGE_THRESHOLD: Final = 50_000
 DATABASE_WAIT_SECONDS: Final = 1.0
 STATISTICS_SECONDS: Final = 5.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -231,6 +233,7 @@ class Service:
         for duty in (self._files.watch(), self._watch_smtp(), self._tidy_accounts(), self._count()):
             self._duties.append(asyncio.create_task(duty))
         ports = Ports(public.port, ops.port)
+        _quieten_garbage_collector()
         log.info("service_ready", public_port=ports.public, ops_port=ports.ops)
         return ports
 
@@ -316,6 +319,17 @@ class Service:
             busy, idle = self._database.use()
             metrics.POOL_CONNECTIONS.labels("busy").set(busy)
             metrics.POOL_CONNECTIONS.labels("idle").set(idle)
+
+
+def _quieten_garbage_collector() -> None:
+    """Leave what lives for ever out of collections, and collect less often.
+
+    Executions hold no cycles, and what is loaded by now stays; yet with Python's own thresholds a
+    loaded service spends a tenth of its time looking through all of it again and again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
 
 async def run_until_stopped(

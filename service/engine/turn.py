@@ -37,7 +37,7 @@ from service.asl import (
     advance,
 )
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ERROR_CHARACTERS_MAX
-from service.documents import dumps
+from service.documents import dumps_own
 from service.engine.ports import (
     Checkpoint,
     Clock,
@@ -140,6 +140,7 @@ class Turn:
 
     def _forget(self) -> None:
         self.execution = self.tenure.execution
+        self._now = self._surroundings.clock.now()
         self._history: list[HistoryEvent] = []
         self._pending: list[Effect] = list(self._effects)
         self._asked: list[Asked] = []
@@ -171,7 +172,7 @@ class Turn:
             self.tenure.machine,
             self.execution,
             event,
-            self._surroundings.clock.now(),
+            self._now,
             self._surroundings.random,
             time_scale=self._surroundings.time_scale,
         )
@@ -243,7 +244,7 @@ class Turn:
                 if failure is not None:
                     return failure
         due_at = self.execution.due_at
-        if due_at is not None and due_at <= self._surroundings.clock.now():
+        if due_at is not None and due_at <= self._now:
             return TimerFired()
         return None
 
@@ -302,7 +303,7 @@ class Turn:
         """Return what happened in this turn; None when it is nothing."""
         if not self._history:
             return None
-        events = dumps([event.to_json() for event in self._history])
+        events = dumps_own([event.to_json() for event in self._history])
         return HistoryRow(self.key, self._history[0].id, zlib.compress(events, HISTORY_COMPRESSION))
 
     def _rests(self) -> bool:
@@ -310,7 +311,7 @@ class Turn:
         return not self.execution.open_tasks
 
     def _checkpoint(self, owner: UUID) -> Checkpoint:
-        execution, now = self.execution, self._surroundings.clock.now()
+        execution, now = self.execution, self._now
         if execution.status is not Status.RUNNING:
             self.due_at = None
             return Checkpoint(
@@ -336,7 +337,7 @@ class Turn:
             status=execution.status,
             due_at=self.due_at,
             owner=owner if self.due_at is None else None,
-            document=dumps(execution.to_json()),
+            document=dumps_own(execution.to_json()),
             output=None,
             error=None,
             cause=None,
@@ -408,4 +409,4 @@ def _answer(asked: Asked, row: Mapping[str, object] | None) -> TaskSucceeded | T
 
 
 def _text(value: Json) -> str:
-    return dumps(value).decode()
+    return dumps_own(value).decode()
