@@ -114,7 +114,7 @@ def test_expression_comes_to_what_the_reference_says(case: dict[str, Any]) -> No
 def test_differences_from_the_reference_are_few_and_have_a_reason() -> None:
     differing = [case for case in CASES if "reason" in case]
     assert len(CASES) >= 1000
-    assert len(differing) <= 10
+    assert len(differing) <= 12
     for case in differing:
         ours = {key: value for key, value in case.items() if key in case["reference"]}
         assert text_of(ours) != text_of(case["reference"])
@@ -250,6 +250,12 @@ def test_a_transform_changes_a_copy() -> None:
     changed = evaluate("$v ~> |a|{'b': 2, 'c': 3}|", v=given)
     assert changed == {"a": {"b": 2, "c": 3}}
     assert given == {"a": {"b": 1}}
+
+
+def test_a_transform_leaves_what_is_not_in_its_copy() -> None:
+    given: Json = {"a": {"b": 1}, "o": {"c": 2}}
+    assert evaluate("$v.a ~> |$v.o|{'x': 3}, 'c'|", v=given) == {"b": 1}
+    assert given == {"a": {"b": 1}, "o": {"c": 2}}
 
 
 @pytest.mark.parametrize(
@@ -477,6 +483,8 @@ def _combined(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("({} ? {} : {})".format, inner, inner, inner),
         st.builds("[{}, {}]".format, inner, inner),
         st.builds("-({})".format, inner),
+        st.builds("({} ~> |{}|{}, {}|)".format, inner, inner, inner, inner),
+        st.builds("({}#$i.({} & $i))".format, inner, inner),
     )
 
 

@@ -21,6 +21,8 @@ from service.asl.query.jsonata.values import (
     apply,
 )
 
+MISSING: Final = object()  # an argument that a partial application leaves open
+
 
 class Lambda(Function):
     """A function written in an expression, with the variables that it was written among."""
@@ -61,9 +63,9 @@ class Partial(Function):
 
     __slots__ = ("_function", "_given", "arity")
 
-    def __init__(self, function: Function, given: list[Value | None]) -> None:
+    def __init__(self, function: Function, given: list[Value]) -> None:
         self._function = function
-        self._given = given  # an open one is MISSING
+        self._given = given
         self.arity = sum(argument is MISSING for argument in given)
 
     def call(self, run: Run, arguments: list[Value], context: Value) -> Value:
@@ -71,9 +73,6 @@ class Partial(Function):
         rest = iter(arguments)
         filled = [next(rest, UNDEFINED) if a is MISSING else a for a in self._given]
         return self._function.call(run, filled, context)
-
-
-MISSING: Final = object()
 
 
 class Chain(Function):

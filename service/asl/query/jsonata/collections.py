@@ -51,11 +51,13 @@ def append(run: Run, left: Value, right: Value) -> Value:
     return [*start, *rest]
 
 
-def _calls(function: Function) -> Callable[[Run, Value, Value, Value], Value]:
+def _calls(function: Value) -> Callable[[Run, Value, Value, Value], Value]:
     """Return how a function is called with an item, its place and the whole: as many as it takes.
 
-    A single value goes in whatever it takes.
+    A single value goes in whatever it takes. Raise T0410 when there is no function.
     """
+    if function is UNDEFINED:
+        raise JsonataError("T0410", index=2)
     taken = max(1, min(function.arity, 3))
     return lambda run, item, place, whole: apply(run, function, [item, place, whole][:taken])
 
@@ -248,11 +250,11 @@ def _sift(run: Run, value: Value, function: Value) -> Value:
 
 
 def _boolean(run: Run, value: Value) -> Value:
-    return value if value is UNDEFINED else boolean(value)
+    return value if value is UNDEFINED else not isinstance(value, Function) and boolean(value)
 
 
 def _not(run: Run, value: Value) -> Value:
-    return value if value is UNDEFINED else not boolean(value)
+    return value if value is UNDEFINED else isinstance(value, Function) or not boolean(value)
 
 
 def _exists(run: Run, value: Value) -> Value:
@@ -291,15 +293,21 @@ def _assert(run: Run, condition: Value, message: Value) -> Value:
     return UNDEFINED
 
 
-def clone(run: Run, value: Value) -> Value:
-    """Return a copy of a value that shares nothing with it."""
+def _clone(run: Run, value: Value) -> Value:
+    return value if value is UNDEFINED else clone(run, value, {})
+
+
+def clone(run: Run, value: Value, objects: dict[int, Value]) -> Value:
+    """Return a copy of a value that shares nothing with it, and note the objects in the copy."""
     run.spend(VALUE_STEPS)
     if isinstance(value, list):
         run.hold(ELEMENT_BYTES * len(value))
-        return [clone(run, item) for item in value]
+        return [clone(run, item, objects) for item in value]
     if isinstance(value, dict):
         run.hold(ELEMENT_BYTES * len(value))
-        return {name: clone(run, item) for name, item in value.items()}
+        copy = {name: clone(run, item, objects) for name, item in value.items()}
+        objects[id(copy)] = copy
+        return copy
     return "" if isinstance(value, Function) else value
 
 
@@ -327,5 +335,5 @@ COLLECTION_FUNCTIONS: Final = (
     Native("type", "<x:s>", _type, 1),
     Native("error", "<s?:x>", _error, 1),
     Native("assert", "<bs?:x>", _assert, 2),
-    Native("clone", "<(oa)-:o>", clone, 1),
+    Native("clone", "<(oa)-:o>", _clone, 1),
 )

@@ -175,10 +175,8 @@ class _Compiler:
     def _binary(self, node: Any) -> Code:
         left, right = self.compile(node.lhs), self.compile(node.rhs)
         sign = node.value
-        if sign == "and":
-            return lambda c, s: boolean(left(c, s)) and boolean(right(c, s))
-        if sign == "or":
-            return lambda c, s: boolean(left(c, s)) or boolean(right(c, s))
+        if sign in {"and", "or"}:
+            return _either(left, right) if sign == "or" else _both(left, right)
         if sign in COMPARISONS or sign in "+-*/%":
             compute = COMPARISONS[sign] if sign in COMPARISONS else arithmetic(sign)
             return lambda c, s: compute(left(c, s), right(c, s))
@@ -318,11 +316,14 @@ class _Compiler:
             def transform(run: Run, value: Value) -> Value:
                 if value is UNDEFINED:
                     return UNDEFINED
-                copy = clone(run, value)
+                objects: dict[int, Value] = {}
+                copy = clone(run, value, objects)
                 matches = pattern(copy, scope)
                 if matches is not UNDEFINED:
                     for match in matches if isinstance(matches, list) else [matches]:
-                        _change(match, update(match, scope), delete, scope)
+                        # A pattern can also reach what is not in the copy: that stays as it is.
+                        target = objects.get(id(match))
+                        _change(target, update(match, scope), delete(match, scope), run)
                 return copy
 
             return Native("transform", "<(oa):o>", transform, 1)
@@ -346,29 +347,49 @@ def _is_special(node: Any) -> bool:
     )  # fmt: skip
 
 
-def _change(match: Value, update: Value, delete: Code, scope: Scope) -> None:
-    """Change an object that a transform has matched, in its copy of the value."""
-    if update is not UNDEFINED:
-        if not isinstance(update, dict):
-            raise JsonataError("T2011", value=update)
-        if isinstance(match, dict):
-            match.update(update)
-            weigh(scope.run, match)
-    deletions = delete(match, scope)
-    if deletions is UNDEFINED:
-        return
-    names = deletions if isinstance(deletions, list) else [deletions]
+def _change(target: dict[str, Value] | None, update: Value, delete: Value, run: Run) -> None:
+    """Change an object of a transform's copy; None stands for what is no object of it."""
+    if update is not UNDEFINED and not isinstance(update, dict):
+        raise JsonataError("T2011", value=update)
+    names = delete if isinstance(delete, list) else [] if delete is UNDEFINED else [delete]
     if not all(isinstance(name, str) for name in names):
-        raise JsonataError("T2012", value=deletions)
+        raise JsonataError("T2012", value=delete)
+    if target is None:
+        return
+    if isinstance(update, dict):
+        target.update(update)
+        weigh(run, target)
     for name in names:
-        if isinstance(match, dict):
-            match.pop(name, None)
+        target.pop(name, None)
 
 
 def _variable(name: str) -> Code:
     if not name:
         return lambda context, scope: context
     return lambda context, scope: scope.lookup(name)
+
+
+def _both(left: Code, right: Code) -> Code:
+    def code(context: Value, scope: Scope) -> Value:
+        return boolean(left(context, scope)) and _told_by("and", right, context, scope)
+
+    return code
+
+
+def _either(left: Code, right: Code) -> Code:
+    def code(context: Value, scope: Scope) -> Value:
+        return boolean(left(context, scope)) or _told_by("or", right, context, scope)
+
+    return code
+
+
+def _told_by(sign: str, side: Code, context: Value, scope: Scope) -> bool:
+    """Return what a side counts as; its failures tell of the operator, not of the function."""
+    try:
+        return boolean(side(context, scope))
+    except JsonataError as error:
+        error.details["token"] = sign
+        raise
 
 
 def _undefined(context: Value, scope: Scope) -> Value:

@@ -40,6 +40,7 @@ def _format_integer(run: Run, value: Value, picture: Value) -> Value:
     if not math.isfinite(double(value)) or abs(value) >= _INTEGER_MAX:
         raise JsonataError("D1001", value=value)
     whole = math.floor(value)
+    check_length(picture)
     if picture[:1] in {"i", "I"}:
         run.hold(abs(whole) // _ROMAN_LETTER_VALUE)
         run.spend(abs(whole) // _ROMAN_LETTER_VALUE)

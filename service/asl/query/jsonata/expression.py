@@ -56,6 +56,7 @@ _PLAIN_PATH: Final = re.compile(r"\$([A-Za-z_][A-Za-z_0-9]*)((?:\.[A-Za-z_][A-Za
 _KEYWORDS: Final = frozenset({"and", "or", "in", "true", "false", "null", "function"})
 _BLANKS: Final = " \t\n\r"
 _INSERT: Final = re.compile(r"\{\{\{(\w+)\}\}\}|\{\{(\w+)\}\}")
+_NESTED_TOO_DEEPLY: Final = "The expression is nested too deeply"
 _OPERATORS_TOO_NEW: Final = ("??", "?:")  # of JSONata 2.1
 
 
@@ -178,24 +179,28 @@ def _compiled(text: str) -> tuple[Code, frozenset[str]]:
     for operator in _OPERATORS_TOO_NEW:
         parser.symbol_table[operator] = Parser.Symbol(parser, operator)  # known, of no use
     try:
-        return compile_tree(parser.parse(text, compile_pattern))
+        tree = parser.parse(text, compile_pattern)
     except UnsupportedPattern as error:
         raise BadExpression(str(error), -1) from error
     except RecursionError as error:
-        raise BadExpression("The expression is nested too deeply", -1) from error
+        raise BadExpression(_NESTED_TOO_DEEPLY, -1) from error
     except KeyError as error:
         raise BadExpression(f'S0204: Unknown operator: "{error.args[0]}"', -1) from error
     except (JException, AttributeError, IndexError, TypeError, ValueError, RuntimeError) as error:
         message, position = parser_error(error, text)
         raise BadExpression(message, position) from error
+    try:
+        return compile_tree(tree)
+    except RecursionError as error:
+        raise BadExpression(_NESTED_TOO_DEEPLY, -1) from error
 
 
 def _walk(names: tuple[str, ...], variables: Mapping[str, Json]) -> Value:
-    value: Value = variables
-    for name in names:
-        if not isinstance(value, (dict, Mapping)) or name not in value:
+    value: Value = variables.get(names[0], UNDEFINED)
+    for name in names[1:]:
+        if type(value) is not dict:
             return UNDEFINED
-        value = value[name]
+        value = value.get(name, UNDEFINED)
     return value
 
 
@@ -221,7 +226,9 @@ def _message(run: Run, error: JsonataError) -> str:
         if match[1] is not None:
             return str(error.details.get(match[1]))
         value = error.details.get(match[2], UNDEFINED)
-        return "undefined" if value is UNDEFINED else json_text(run, value, exact=True)
+        if value is UNDEFINED or isinstance(value, Function):
+            return "undefined"
+        return json_text(run, value, exact=True)
 
     try:
         return f"{error.code}: {_INSERT.sub(insert, MESSAGES[error.code])}"

@@ -31,7 +31,8 @@ def group(pairs: Pairs, weight: int) -> Code:
         binds = type(value) is Tuples
         items = value if isinstance(value, list) and value else [value]
         if isinstance(value, list) and not value:
-            items = [UNDEFINED]  # so that an object without anything to group is still made
+            # So that an object without anything to group is still made.
+            items = [{CONTEXT: UNDEFINED}] if binds else [UNDEFINED]
         scope.run.spend(PART_STEPS * (weight + 1) * len(items))
         groups: dict[str, tuple[int, Value]] = {}
         for item in items:

@@ -32,7 +32,9 @@ _DEFAULTS: Final = {
 
 
 def check_length(picture: Value) -> None:
-    """Raise D3137 for a picture, or what it is to read, that is too long to be walked."""
+    """Raise T0410 or D3137 for a picture, or what it is to read, that is missing or too long."""
+    if picture is UNDEFINED:
+        raise JsonataError("T0410", index=2)
     if isinstance(picture, str) and len(picture) > PICTURE_CHARACTERS_MAX:
         most = PICTURE_CHARACTERS_MAX
         raise JsonataError("D3137", message=f"A picture has at most {most} characters")

@@ -190,7 +190,7 @@ def path(
 
     def code(context: Value, scope: Scope) -> Value:
         items = context if isinstance(context, list) and not is_absolute else [context]
-        result: Value = UNDEFINED
+        result: Value = []
         tuples: list[Value] | None = None
         binds = False
         for place, step in enumerate(steps):
@@ -201,10 +201,10 @@ def path(
                 tuples = step.bind(items, tuples, scope)
             else:
                 result = step.take(items, scope, is_last=place == len(steps) - 1)
-            if not binds and (result is UNDEFINED or result == []):
+            if result is UNDEFINED or (not binds and result == []):
                 break
             if step.focus is None:
-                items = result
+                items = result if isinstance(result, list) else []
         if tuples is not None:
             result = tuples if keeps_tuples else Sequence(bound[CONTEXT] for bound in tuples)
         if keeps_array:

@@ -24,6 +24,7 @@ class Regex(Function):
     __slots__ = ("pattern", "source")
 
     arity = 2
+    is_true = False
 
     def __init__(self, pattern: Any) -> None:
         self.pattern = pattern

@@ -26,7 +26,7 @@ _BLANKS: Final = re.compile("[ \t\n\r]+")
 _MALFORMED_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
 _URL_CHARACTERS: Final = "-_.!~*'()"
 _URL_DELIMITERS: Final = ";,/?:@&=+$#"
-_ESCAPES_OF_DELIMITERS: Final = re.compile("%(?:2[3-6BCF]|3[ABDF]|40)", re.IGNORECASE)
+_ESCAPES_OF_DELIMITERS: Final = re.compile("%(?:2[346BCF]|3[ABDF]|40)", re.IGNORECASE)
 
 
 def _at_most(limit: Value, code: str, argument: int) -> int | float:

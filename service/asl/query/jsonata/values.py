@@ -148,6 +148,7 @@ class Function:
     __slots__ = ()
 
     arity: int
+    is_true = True  # what it counts as in a condition, where it is not the argument of a call
 
     def call(self, run: Run, arguments: list[Value], context: Value) -> Value:
         """Return what the function makes of its arguments; perhaps a TailCall."""
@@ -214,6 +215,8 @@ def boolean(value: Value) -> bool:
         return any(boolean(item) for item in value)
     if isinstance(value, (str, dict, bool)):
         return bool(value)
+    if isinstance(value, Function):
+        return value.is_true
     return is_number(value) and value != 0
 
 
