@@ -227,8 +227,15 @@ class Store(Protocol):
         """
         ...
 
-    async def quarantine(self, key: Key, epoch: int) -> bool:
-        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
+    async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+        """Raise the count of beginnings in the quarantine lane, by -1 to take one back.
+
+        Return False when the epoch no longer stands.
+        """
+        ...
+
+    async def bury(self, key: Key, epoch: int, error: str, cause: str) -> bool:
+        """End an execution as FAILED that cannot be read; False when the epoch no longer stands."""
         ...
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:

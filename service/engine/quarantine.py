@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 import structlog
@@ -40,10 +40,17 @@ class Adopt(Protocol):
 class Quarantine:
     """The lane of one worker. It holds no more claims than the worker has slots."""
 
-    def __init__(self, store: Store, adopt: Adopt, left: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        adopt: Adopt,
+        bury: Callable[[Claim], Awaitable[None]],
+        left: Callable[[], None],
+    ) -> None:
         self.suspects: deque[Claim] = deque()
         self._store = store
         self._adopt = adopt
+        self._bury = bury  # ends for good what cannot be read
         self._left = left  # told when the lane is shorter by one
         self._has_suspects = asyncio.Event()
 
@@ -75,10 +82,15 @@ class Quarantine:
 
     async def _examine(self, claim: Claim) -> None:
         """Run one suspect until it makes progress, or end it after too many deaths."""
-        if not await self._store.quarantine(claim.key, claim.epoch):
+        if not await self._store.quarantine(claim.key, claim.epoch, 1):
+            return
+        if claim.quarantined > DEATHS_MAX:
+            # Not even its end could be played: its checkpoint cannot be read.
+            log.error("execution_buried", execution=str(claim.key.id))
+            await self._bury(claim)
             return
         events: tuple[Event, ...] = ()
-        if claim.quarantined >= DEATHS_MAX:
+        if claim.quarantined == DEATHS_MAX:
             log.error("execution_poisoned", execution=str(claim.key.id), deaths=claim.quarantined)
             events = (Poisoned(POISONED, f"{claim.quarantined} workers were lost at this step"),)
         tenure = await self._adopt(claim, *events, is_alone=True)
@@ -88,7 +100,11 @@ class Quarantine:
             # Not `wait_for`, which before Python 3.12 can swallow the cancellation that ends this.
             async with asyncio.timeout(EXAMINATION_SECONDS_MAX):
                 await tenure.over.wait()
-        except TimeoutError:
-            # A slow task is no death, and the others in the lane have waited long enough.
+        except (TimeoutError, asyncio.CancelledError) as error:
+            # A slow task or a clean stop is no death: this beginning is taken back.
+            await self._store.quarantine(claim.key, claim.epoch, -1)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            # The others in the lane have waited long enough.
             log.warning("quarantine_passed_on", execution=str(claim.key.id))
         tenure.is_alone = False

@@ -10,7 +10,7 @@ when the committer has room becomes one turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -49,13 +49,15 @@ from service.engine.ports import (
     Unavailable,
 )
 from service.engine.quarantine import SUSPECT_FROM_CLAIMS, Quarantine
-from service.engine.turn import Surroundings, Tenure, Turn
+from service.engine.turn import Request, Surroundings, Tenure, Turn
 
 log = structlog.get_logger()
 
 TENURES_MAX: Final = 10_000
 BROKEN_DELAY_SECONDS: Final = 5.0
 HEARTBEATS_PER_TIMEOUT: Final = 3
+UNREADABLE: Final = "Engine.Unreadable"
+UNREADABLE_CAUSE: Final = "the checkpoint or its definition cannot be read; the log tells why"
 
 
 class Worker:
@@ -85,7 +87,7 @@ class Worker:
         self._dispatch = dispatch or Dispatch()
         self._tenures_max = tenures_max
         self._tenures: dict[Key, Tenure] = {}
-        self.quarantine = Quarantine(store, self._adopt, self._note_room)
+        self.quarantine = Quarantine(store, self._adopt, self._bury, self._note_room)
         self._background: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -407,6 +409,18 @@ class Worker:
             await self._store.let_go(key, epoch, BROKEN_DELAY_SECONDS)
         except (Unavailable, Contended) as trouble:
             log.warning("execution_kept", execution=str(key.id), reason=str(trouble))
+
+    async def _bury(self, claim: Claim) -> None:
+        """End for good what cannot be read, and what it leaves to be decided."""
+        if await self._store.bury(claim.key, claim.epoch, UNREADABLE, UNREADABLE_CAUSE):
+            metrics.EXECUTIONS_ENDED.labels(claim.machine, Status.FAILED.value).inc()
+            last = self.surroundings.on_ended(claim.name, claim.key)
+            if last is not None:
+                decided: asyncio.Future[Mapping[str, object] | None] = (
+                    asyncio.get_running_loop().create_future()
+                )
+                self.committer.submit(Request(last, lambda row: None, decided))
+                await decided
 
     def _note_room(self) -> None:
         metrics.EXECUTIONS_IN_FLIGHT.set(len(self._tenures))

@@ -134,9 +134,13 @@ class PostgresStore:
             columns = columns_of(sorted(set(keys)))
             return _claims(await session.apply_effect("seize", *columns, owner))
 
-    async def quarantine(self, key: Key, epoch: int) -> bool:
-        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
-        return await self._database.first("quarantine", *key, epoch) is not None
+    async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+        """Raise the count of beginnings in the quarantine lane, by -1 to take one back."""
+        return await self._database.first("quarantine", *key, epoch, by) is not None
+
+    async def bury(self, key: Key, epoch: int, error: str, cause: str) -> bool:
+        """End an execution as FAILED that cannot be read."""
+        return await self._database.first("bury", *key, epoch, error, cause) is not None
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
         """Renew the worker's lease; return the clock and the keys of its signalled executions."""

@@ -114,13 +114,34 @@ class MemoryStore:
             running = [key for key in sorted(set(keys)) if self.is_running(key)]
             return [self.claim(key, owner, counts=0) for key in running]
 
-    async def quarantine(self, key: Key, epoch: int) -> bool:
-        """Count one beginning in the quarantine lane; False when the epoch no longer stands."""
+    async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+        """Raise the count of beginnings in the quarantine lane, by -1 to take one back."""
         async with self._turn:
             if not self.stands(key, epoch):
                 return False
             row = self.executions[key]
-            self.executions[key] = replace(row, quarantined=row.quarantined + 1)
+            self.executions[key] = replace(row, quarantined=row.quarantined + by)
+            return True
+
+    async def bury(self, key: Key, epoch: int, error: str, cause: str) -> bool:
+        """End an execution as FAILED that cannot be read."""
+        async with self._turn:
+            if not self.stands(key, epoch):
+                return False
+            row = self.executions[key]
+            at = Checkpoint(
+                key=key,
+                epoch=epoch + 1,
+                status=Status.FAILED,
+                due_at=None,
+                owner=None,
+                document=None,
+                output=None,
+                error=error,
+                cause=cause,
+                stopped_at=self._clock.now(),
+            )
+            self.executions[key] = replace(row, at=at)
             return True
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:

@@ -318,14 +318,33 @@ and status = 'RUNNING'
 returning epoch
 
 -- name: quarantine
--- $1 bucket smallint, $2 id uuid, $3 epoch int
+-- $1 bucket smallint, $2 id uuid, $3 epoch int, $4 beginnings more, or -1
 update executions
-set quarantined = quarantined + 1
+set quarantined = quarantined + $4::integer
 where bucket = $1
 and id = $2
 and epoch = $3
 and status = 'RUNNING'
 returning quarantined
+
+-- name: bury
+-- End what cannot be read. No history tells of it: an event's id would have to come from the checkpoint.
+-- $1 bucket smallint, $2 id uuid, $3 epoch int, $4 error, $5 cause
+update executions
+set
+    status = 'FAILED',
+    epoch = epoch + 1,
+    owner = null,
+    due_at = null,
+    checkpoint = null,
+    error = $4,
+    cause = $5,
+    stopped_at = clock_timestamp()
+where bucket = $1
+and id = $2
+and epoch = $3
+and status = 'RUNNING'
+returning epoch
 
 -- name: sweep
 -- Make due at once what has neither due time nor owner. Nothing in the service leaves such a row; an

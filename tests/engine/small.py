@@ -84,9 +84,9 @@ class FaultyStore(MemoryStore):
         self._fault("seize")
         return await super().seize(owner, keys)
 
-    async def quarantine(self, key: Key, epoch: int) -> bool:
+    async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         self._fault("quarantine")
-        return await super().quarantine(key, epoch)
+        return await super().quarantine(key, epoch, by)
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
         self._fault("heartbeat")

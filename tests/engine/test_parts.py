@@ -355,14 +355,14 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
     is_examining = asyncio.Event()
 
     class Counting:
-        async def quarantine(self, key: Key, epoch: int) -> bool:
+        async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
             is_examining.set()
             return True
 
     async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
         return SimpleNamespace(over=over, is_alone=is_alone)
 
-    lane = Quarantine(Counting(), adopt, lambda: None)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
     lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, quarantined=0))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await is_examining.wait()
@@ -378,11 +378,11 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
     examined: list[int] = []
 
     class Counting:
-        async def quarantine(self, key: Key, epoch: int) -> bool:
+        async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
             examined.append(key.bucket)
             return False
 
-    lane = Quarantine(Counting(), _nothing, lambda: None)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), _nothing, _nothing, lambda: None)  # type: ignore[arg-type]
     for bucket, deaths in enumerate([2, 0, 1, 0]):
         key = Key(bucket, UUID(int=0))
         lane.add(SimpleNamespace(key=key, epoch=1, quarantined=deaths))  # type: ignore[arg-type]

@@ -414,3 +414,50 @@ async def _stop_heart(engine: Engine) -> None:
 
 def _ping() -> Effect:
     return Effect("get_account", (0, UUID(int=0)))
+
+
+async def test_a_clean_stop_in_quarantine_is_no_death(fresh_database: str) -> None:
+    is_running = asyncio.Event()
+
+    async def endless(input: Json, task: Task) -> Json:
+        is_running.set()
+        await asyncio.Event().wait()
+        return {}
+
+    handlers = Handlers({"work": endless})
+    async with bench(fresh_database, handlers) as b:
+        await b.publish("flow", definition("Work", Work=task("work", End=True)))
+        await b.start("flow")
+        await is_running.wait()
+    connection = await asyncpg.connect(fresh_database)
+    await connection.execute("update executions set claims = 3, quarantined = 2, due_at = now()")
+    is_running.clear()
+    async with bench(fresh_database, handlers):
+        await is_running.wait()
+        assert await connection.fetchval("select quarantined from executions") == 3
+    assert await connection.fetchval("select quarantined from executions") == 2
+    await connection.close()
+
+
+async def test_what_cannot_be_read_ends_as_failed_and_leaves_nothing_undecided(
+    fresh_database: str,
+) -> None:
+    def last(name: str, key: Key) -> Effect:
+        return Effect("insert_account", (*key, "a", "a", 1, None, None, "{}"))
+
+    async with bench(fresh_database, on_ended=last) as b:
+        await b.publish("rest", definition("Rest", Rest=LONG_WAIT, After={"Type": "Succeed"}))
+        key = await b.start("rest")
+        connection = await asyncpg.connect(fresh_database)
+        await connection.execute(
+            "update executions set checkpoint = 'nonsense', claims = 5, quarantined = 3,"
+            " due_at = now()"
+        )
+        await b.at_rest(key)
+        await connection.execute("update executions set due_at = now() where owner is null")
+        row = await b.ended(key)
+        assert (row["status"], row["error"]) == ("FAILED", "Engine.Unreadable")
+        async with asyncio.timeout(5):
+            while await b.database.first("account", *key) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await connection.close()

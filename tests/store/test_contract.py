@@ -140,7 +140,7 @@ async def test_save_clears_signal_claims_and_quarantine(store: Any) -> None:
     row = execution(resting(new_key()))
     await insert(store, row)
     await store.claim_due(ALICE, 1)
-    await store.quarantine(row.first.key, 2)
+    await store.quarantine(row.first.key, 2, 1)
     await signal(store, row.first.key)
     await save(store, checkpoint(row.first.key, 3))
     assert same(await store.claim_owned(ALICE, [row.first.key])) == [claimed(row, 3, claims=0)]
@@ -372,10 +372,10 @@ async def test_let_go_of_another_epoch_does_nothing(store: Any) -> None:
 async def test_quarantine_counts_while_the_epoch_stands(store: Any) -> None:
     row = execution(checkpoint(new_key()))
     await insert(store, row)
-    assert await store.quarantine(row.first.key, 1)
-    assert await store.quarantine(row.first.key, 1)
-    assert not await store.quarantine(row.first.key, 2)
-    assert not await store.quarantine(new_key(), 1)
+    assert await store.quarantine(row.first.key, 1, 1)
+    assert await store.quarantine(row.first.key, 1, 1)
+    assert not await store.quarantine(row.first.key, 2, 1)
+    assert not await store.quarantine(new_key(), 1, 1)
     expected = claimed(row, 1, claims=0, quarantined=2)
     assert same(await store.claim_owned(ALICE, [row.first.key])) == [expected]
 
