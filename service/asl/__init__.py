@@ -9,6 +9,7 @@ from service.asl.errors import (
     ExecutionError,
     InvalidDefinition,
     Problem,
+    TextProblem,
 )
 from service.asl.events import (
     Event,
@@ -56,6 +57,7 @@ __all__ = [
     "TaskHeartbeat",
     "TaskReference",
     "TaskSucceeded",
+    "TextProblem",
     "TimerFired",
     "advance",
     "compile_definition",

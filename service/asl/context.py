@@ -30,6 +30,11 @@ class Visit:
         return self.frame.input
 
     @property
+    def variables(self) -> Mapping[str, Json]:
+        """Return the variables in reach by their names, as they were when the state was entered."""
+        return self.frame.variables
+
+    @property
     def attempt(self) -> int:
         """Return how often the state was tried before in this visit."""
         return sum(self.frame.retries)

@@ -1,12 +1,13 @@
-"""How data flows through a state: InputPath, Parameters, ResultSelector, ResultPath, OutputPath.
+"""How data flows through a state in JSONPath: InputPath, Parameters, ResultSelector and so on.
 
 Each field is compiled once. A field that changes nothing (`$`, or left out) is None in a state, so
 that the common case costs one comparison. Values are shared, never copied and never changed: what a
-path selects is the input's own part.
+path selects is the input's own part. The same in JSONata is in computed.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ from service.asl.errors import (
 )
 from service.asl.query.intrinsics import Intrinsic, parse_intrinsic
 from service.asl.query.jsonpath import Path, PathNotFound, PathNotSettable, compile_path
+from service.asl.query.scope import Scope
 from service.asl.query.template import Template, compile_template
 from service.asl.values import Json, exceeds, text_of
 
@@ -69,7 +71,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """Parameters, ResultSelector or ItemSelector: a template that is filled from a value."""
+    """Parameters, ResultSelector, ItemSelector, Assign: a template that is filled from a value."""
 
     template: Template
     uses_context: bool
@@ -86,12 +88,12 @@ class Payload:
     def of(self, value: Json, visit: Visit) -> Json:
         """Return the template filled from `value`; paths and intrinsics fail as ExecutionError."""
         context = visit.context() if self.uses_context else None
-        return self.template.evaluate(value, context, visit.random)
+        return self.template.evaluate(Scope(value, context, visit.random, visit.variables))
 
     def for_item(self, value: Json, visit: Visit, index: int, item: Json) -> Json:
         """Return the template filled from `value` for one item of a Map."""
         context = visit.context_for_item(index, item) if self.uses_context else None
-        return self.template.evaluate(value, context, visit.random)
+        return self.template.evaluate(Scope(value, context, visit.random, visit.variables))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ class Expression:
         "States.IntrinsicFailure" when a call fails.
         """
         if not isinstance(self.term, Path):
-            return self.term.evaluate(value, visit.context(), visit.random)
+            scope = Scope(value, visit.context(), visit.random, visit.variables)
+            return self.term.evaluate(scope)
         try:
             return find(self.term, value, visit)
         except PathNotFound as error:
@@ -128,12 +131,53 @@ class Expression:
             raise ExecutionError(RUNTIME, cause) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonPathFlow:
+    """What the fields of a state, of a Choice rule or of a Catcher do to data, in JSONPath."""
+
+    input_path: Selection | None = None
+    parameters: Payload | None = None
+    result_selector: Payload | None = None
+    result_path: Placement | None = None
+    output_path: Selection | None = None
+    assign: Payload | None = None
+
+    def selected(self, visit: Visit) -> Json:
+        """Return the input after InputPath."""
+        return visit.input if self.input_path is None else self.input_path.of(visit.input, visit)
+
+    def arguments(self, visit: Visit) -> Json:
+        """Return the input after InputPath and Parameters."""
+        value = self.selected(visit)
+        return value if self.parameters is None else self.parameters.of(value, visit)
+
+    def output(self, visit: Visit, result: Json) -> Json:
+        """Return the output that a result makes: ResultSelector, ResultPath, OutputPath."""
+        if self.result_selector is not None:
+            result = self.result_selector.of(result, visit)
+        if self.result_path is not None:
+            result = self.result_path.of(visit.input, result)
+        return result if self.output_path is None else self.output_path.of(result, visit)
+
+    def assigned(self, visit: Visit, result: Json) -> Mapping[str, Json] | None:
+        """Return the variables that Assign sets, `$` being the result; None when it sets none."""
+        if self.assign is None:
+            return None
+        variables = self.assign.of(result, visit)
+        assert isinstance(variables, dict), variables
+        return variables
+
+
+NO_FIELDS: Final = JsonPathFlow()
+
+
 def find(path: Path, value: Json, visit: Visit) -> Json:
-    """Return what a path selects in `value` or in the Context Object.
+    """Return what a path selects in `value`, in the Context Object or in a variable.
 
     Raise PathNotFound when that is nothing.
     """
-    return path.find(value, visit.context() if path.root == "context" else None)
+    context = visit.context() if path.root == "context" else None
+    return path.find(value, context, visit.variables)
 
 
 def check_size(value: Json, origin: str) -> None:

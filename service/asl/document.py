@@ -89,7 +89,7 @@ class Document:
 
     def _node(self, pointer: str) -> _Node:
         node = self._root
-        for token in _tokens(pointer):
+        for token in tokens_of(pointer):
             if (child := node.members.get(token)) is None:
                 break
             node = child
@@ -105,7 +105,11 @@ def pointer_to(parent: str, token: str | int) -> str:
     return f"{parent}/{str(token).replace('~', '~0').replace('/', '~1')}"
 
 
-def _tokens(pointer: str) -> Iterator[str]:
+def tokens_of(pointer: str) -> Iterator[str]:
+    """Return the names and indices that an RFC 6901 pointer leads through, unescaped.
+
+    Raise ValueError for a text that neither is empty nor begins with "/".
+    """
     if pointer and not pointer.startswith("/"):
         raise ValueError(
             f"{pointer!r} is not an RFC 6901 pointer: it must be empty or begin with /"

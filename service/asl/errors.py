@@ -19,6 +19,7 @@ INTRINSIC_FAILURE: Final = "States.IntrinsicFailure"
 EXCEED_TOLERATED_FAILURE_THRESHOLD: Final = "States.ExceedToleratedFailureThreshold"
 DATA_LIMIT_EXCEEDED: Final = "States.DataLimitExceeded"
 RUNTIME: Final = "States.Runtime"
+QUERY_EVALUATION_ERROR: Final = "States.QueryEvaluationError"
 
 # Step Functions guide, "Error handling": States.ALL catches neither of these.
 UNCATCHABLE: Final = frozenset({DATA_LIMIT_EXCEEDED, RUNTIME})
@@ -43,6 +44,17 @@ class ReportedError(ExecutionError):
     """
 
 
+class EvaluationFailed(ExecutionError):
+    """A JSONata field that could not be evaluated, or yielded what the field cannot use.
+
+    The history tells of it by an event of its own. `location` names the field, or is None.
+    """
+
+    def __init__(self, cause: str | None, location: str | None) -> None:
+        super().__init__(QUERY_EVALUATION_ERROR, cause)
+        self.location = location
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with a definition: a stable code, the rule broken, and where."""
@@ -54,9 +66,27 @@ class Problem:
     column: int
 
 
+@dataclass(frozen=True, slots=True)
+class TextProblem(Problem):
+    """A problem of a definition's text, in the words of the Step Functions API as far as known.
+
+    `pointer` leads to where the API places it, which may be a part around; line and column to the
+    very part. `location` is the place as the API writes it, None where it names none; `detail` says
+    what the message leaves unsaid.
+    """
+
+    location: str | None
+    detail: str
+
+
 class InvalidDefinition(Exception):
     """A definition that does not compile, with everything that is wrong with it at once."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__("; ".join(f"{p.message} (at {p.pointer or '/'})" for p in problems))
+        super().__init__("; ".join(map(_told, problems)))
         self.problems = tuple(problems)
+
+
+def _told(problem: Problem) -> str:
+    detail = problem.detail if isinstance(problem, TextProblem) else ""
+    return f"{problem.message}{detail and ': '}{detail} (at {problem.pointer or '/'})"

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from service.asl.commands import Command, RunTask, SetTimer
+from service.asl.query.scope import NO_VARIABLES
 from service.asl.values import Json
 
 ROOT_FRAME: Final = 0
@@ -135,7 +136,8 @@ Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenFork
 class Frame:
     """One line of control.
 
-    `index` is its number among its siblings: the branch, or the item of a Map.
+    `index` is its number among its siblings: the branch, or the item of a Map. `variables` are all
+    those in reach, its parent's with them: while it lives, its parent stands still and sets none.
     """
 
     id: int
@@ -149,6 +151,9 @@ class Frame:
     entered_at: datetime = _EPOCH
     retries: tuple[int, ...] = ()  # per Retrier of the current state
     open: Open | None = None
+    # Never written to: a new one takes its place.
+    variables: Mapping[str, Json] = field(default_factory=lambda: NO_VARIABLES)
+    variable_bytes: int = 0  # of JSON text in those that the frame itself has set
 
     def copy(self) -> Frame:
         """Return a frame that can be changed without this one noticing."""
@@ -164,6 +169,8 @@ class Frame:
             self.entered_at,
             self.retries,
             self.open.copy() if isinstance(self.open, OpenFork) else self.open,
+            self.variables,
+            self.variable_bytes,
         )
 
 
@@ -235,7 +242,10 @@ class Execution:
             n=self.next_frame_id or None,
         )
         if self.frames:
-            out["f"] = [_frame_to_json(frame) for frame in self.frames.values()]
+            out["f"] = [
+                _frame_to_json(frame, variables_above(frame, self.frames))
+                for frame in self.frames.values()
+            ]
         return out
 
     @classmethod
@@ -251,7 +261,12 @@ class Execution:
 
 
 def _execution_from_json(checkpoint: Any, about: About) -> Execution:
-    frames = [_frame_from_json(frame) for frame in checkpoint.get("f", ())]
+    frames: dict[int, Frame] = {}
+    for value in checkpoint.get("f", ()):  # a frame comes after the one that forked it
+        frame = _frame_from_json(value)
+        above = variables_above(frame, frames)
+        frame.variables = {**above, **value["y"]} if "y" in value else above
+        frames[frame.id] = frame
     return Execution(
         about,
         Status(checkpoint["s"]),
@@ -263,11 +278,22 @@ def _execution_from_json(checkpoint: Any, about: About) -> Execution:
         bool(checkpoint.get("g")),
         bool(checkpoint.get("k")),
         checkpoint.get("n", ROOT_FRAME),
-        {frame.id: frame for frame in frames},
+        frames,
     )
 
 
-def _frame_to_json(frame: Frame) -> Json:
+def own_variables(variables: Mapping[str, Json], above: Mapping[str, Json]) -> dict[str, Json]:
+    """Return those of a frame's variables that it has set itself, not found in its parent's."""
+    missing = object()
+    return {n: value for n, value in variables.items() if above.get(n, missing) is not value}
+
+
+def variables_above(frame: Frame, frames: Mapping[int, Frame]) -> Mapping[str, Json]:
+    """Return the variables that a frame has found when it began."""
+    return NO_VARIABLES if frame.parent is None else frames[frame.parent].variables
+
+
+def _frame_to_json(frame: Frame, above: Mapping[str, Json]) -> Json:
     out: dict[str, Json] = {
         "i": frame.id,
         "s": frame.state,
@@ -280,6 +306,8 @@ def _frame_to_json(frame: Frame) -> Json:
         out |= {"p": frame.parent, "w": frame.scope, "x": frame.index}
     if any(frame.retries):
         out["r"] = list(frame.retries)
+    if frame.variables is not above:
+        out |= {"y": own_variables(frame.variables, above), "z": frame.variable_bytes}
     match frame.open:
         case OpenTask() as task:
             out["T"] = _task_to_json(task, frame)
@@ -304,6 +332,7 @@ def _frame_from_json(value: Any) -> Frame:
         value["e"],
         _EPOCH + value["t"] * _MICROSECOND,
         tuple(value.get("r", ())),
+        variable_bytes=value.get("z", 0),
     )
     if "T" in value:
         frame.open = _task_from_json(value["T"], frame)

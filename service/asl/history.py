@@ -19,6 +19,7 @@ HISTORY_EVENTS_MAX: Final = 25_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT_MEMBERS: Final = frozenset({"input", "output", "parameters"})
+_CUT_MEMBERS: Final = frozenset({"input", "output", "assignedVariables"})
 
 
 class HistoryEvent(NamedTuple):
@@ -83,8 +84,12 @@ def render(event: HistoryEvent) -> dict[str, Any]:
         return shown
     details: dict[str, Any] = {}
     for name, value in event.details.items():
-        details[name] = text_of(value) if name in _TEXT_MEMBERS else value
-        if name in ("input", "output"):
+        if name == "assignedVariables":
+            assert isinstance(value, dict), value
+            details[name] = {variable: text_of(value[variable]) for variable in sorted(value)}
+        else:
+            details[name] = text_of(value) if name in _TEXT_MEMBERS else value
+        if name in _CUT_MEMBERS:
             details[f"{name}Details"] = {"truncated": False}
     shown[details_member(event.type)] = details
     return shown

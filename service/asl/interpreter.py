@@ -28,6 +28,7 @@ from service.asl.errors import (
     HEARTBEAT_TIMEOUT,
     RUNTIME,
     TIMEOUT,
+    EvaluationFailed,
     ExecutionError,
     ReportedError,
 )
@@ -54,11 +55,13 @@ from service.asl.execution import (
 )
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
-from service.asl.retry import Failure, bounded, matches
+from service.asl.retry import Catcher, Failure, bounded, matches
 from service.asl.states.base import Decision, ForkingState, Goto, Park, State
-from service.asl.states.task import after
+from service.asl.states.task import Task, after
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
 from service.asl.workspace import HistoryFull, Workspace
+
+LOCATION_CHARACTERS_MAX: Final = 256  # API reference, EvaluationFailedEventDetails
 
 TOLERANCE_CAUSE: Final = "The specified tolerated failure threshold was exceeded"
 HISTORY_CAUSE: Final = (
@@ -238,9 +241,9 @@ class _Run(Workspace):
         try:
             decision = state.enter(self.visit(frame, state))
             if isinstance(decision, Goto):
-                self._check_output(frame, decision)
+                self._accept(frame, decision)
         except ExecutionError as error:
-            self._fail(frame, state, _failure(error, frame))
+            self._fail_by(error, frame, state, is_entry=True)
         else:
             self._follow(frame, state, decision)
 
@@ -250,9 +253,9 @@ class _Run(Workspace):
         frame.open = None
         try:
             decision = state.resume(visit, result)
-            self._check_output(frame, decision)
+            self._accept(frame, decision)
         except ExecutionError as error:
-            self._fail(frame, state, _failure(error, frame))
+            self._fail_by(error, frame, state)
         else:
             self._follow(frame, state, decision)
 
@@ -268,8 +271,11 @@ class _Run(Workspace):
             self._continue_fork(frame, state, decision.fork, frame.last_event_id)
 
     def _leave(self, frame: Frame, state: State, goto: Goto) -> None:
-        next_, output = goto
-        self.emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
+        next_, output, assigned = goto
+        details: dict[str, Json] = {"name": frame.state, "output": output}
+        if assigned:
+            details["assignedVariables"] = dict(assigned)
+        self.emit(frame, f"{state.type}StateExited", details)
         if next_ is None:
             self._finish(frame, output)
         else:
@@ -314,9 +320,12 @@ class _Run(Workspace):
             return
         self._continue_fork(parent, state, fork, frame.last_event_id)
 
-    def _check_output(self, frame: Frame, goto: Goto) -> None:
+    def _accept(self, frame: Frame, goto: Goto) -> None:
+        """Check the size of what a state has made, and set its variables."""
         if goto.output is not frame.input:  # the input was measured when it was made
             check_size(goto.output, frame.state)
+        if goto.assigned:
+            self.assign(frame, goto.assigned)
 
     # ---------------------------------------------------------------- forks
 
@@ -328,7 +337,7 @@ class _Run(Workspace):
             try:
                 self._start_branch(frame, state, fork, previous)
             except ExecutionError as error:
-                self._fail(frame, state, _failure(error, frame))
+                self._fail_by(error, frame, state)
                 return
         if fork.running:
             return
@@ -384,29 +393,59 @@ class _Run(Workspace):
 
     # ---------------------------------------------------------------- failures
 
-    def _fail(self, frame: Frame, state: State, failure: Failure) -> None:
+    def _fail_by(
+        self, error: ExecutionError, frame: Frame, state: State, *, is_entry: bool = False
+    ) -> None:
+        """Fail the state for a reason of its own."""
+        failure = _failure(error, frame)
+        if isinstance(error, EvaluationFailed):
+            self._note_evaluation(frame, state, failure, error.location)
+            # Observed: a Map that could not be entered has failed as one that was.
+            self._fail(frame, state, failure, is_fork=is_entry and isinstance(state, ForkingState))
+        else:
+            self._fail(frame, state, failure)
+
+    def _note_evaluation(
+        self, frame: Frame, state: State, failure: Failure, location: str | None
+    ) -> None:
+        details: dict[str, Json] = {**failure.details(), "state": frame.state}
+        if location is not None:
+            details["location"] = location[:LOCATION_CHARACTERS_MAX]
+        if frame.last_event_id == frame.entered_event_id and not state.fails_after_entry:
+            entered = self.history[frame.entered_event_id - self.history[0].id]
+            frame.last_event_id = entered.previous_event_id
+        self.emit(frame, "EvaluationFailed", details)
+
+    def _fail(self, frame: Frame, state: State, failure: Failure, *, is_fork: bool = False) -> None:
         """Retry, catch, or lose the frame."""
-        was_forked = isinstance(frame.open, OpenFork)
-        if was_forked:
+        if isinstance(frame.open, OpenFork):
+            is_fork = True
             self._abort_branches(frame)
         frame.open = None
         if self._retry(frame, state, failure):
             return
-        if was_forked:
+        if is_fork:
             self.emit(frame, f"{state.type}StateFailed", None)
         for catcher in state.catchers:
-            if not matches(catcher.error_equals, failure):
-                continue
-            try:
-                output = catcher.output(frame.input, failure)
-                check_size(output, frame.state)
-            except ExecutionError as error:
-                failure = _failure(error, frame)
-                break
-            self.emit(frame, f"{state.type}StateExited", {"name": frame.state, "output": output})
-            self._enter(frame, catcher.next, output)
-            return
+            if matches(catcher.error_equals, failure):
+                self._catch(frame, state, catcher, failure)
+                return
         self._lose(frame, failure)
+
+    def _catch(self, frame: Frame, state: State, catcher: Catcher, failure: Failure) -> None:
+        """Lead the frame on as a Catcher says, or lose it when that fails in turn."""
+        visit, error_output = self.visit(frame, state), failure.output()
+        try:
+            assigned = catcher.flow.assigned(visit, error_output)
+            goto = Goto(catcher.next, catcher.flow.output(visit, error_output), assigned)
+            self._accept(frame, goto)
+        except ExecutionError as error:
+            failure = _failure(error, frame)
+            if isinstance(error, EvaluationFailed):
+                self._note_evaluation(frame, state, failure, error.location)
+            self._lose(frame, failure)
+        else:
+            self._leave(frame, state, goto)
 
     def _retry(self, frame: Frame, state: State, failure: Failure) -> bool:
         """Return whether a Retrier takes the failure; only the first that matches is asked."""
@@ -430,10 +469,13 @@ class _Run(Workspace):
             self._close(Status.FAILED, frame.last_event_id, "ExecutionFailed", failure.details())
             return
         parent, state, fork = self._forked_by(frame)
+        lost = self.state(frame)
         del self.frames[frame.id]
         fork.running -= 1
         fork.failed += 1
         event = state.branch_event("Failed", frame.index)
+        if event is None and isinstance(lost, Task):
+            event = "TaskStateAborted", None  # observed: in a branch of Parallel, not in a Map
         if event is not None:
             self.record(frame.last_event_id, *event)
         parent.last_event_id = frame.last_event_id

@@ -7,18 +7,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from service.asl.document import Document, MalformedDocument, Place, parse_document, pointer_to
-from service.asl.errors import InvalidDefinition, Problem
+from service.asl.document import (
+    Document,
+    MalformedDocument,
+    Place,
+    parse_document,
+    pointer_to,
+    tokens_of,
+)
+from service.asl.errors import InvalidDefinition, Problem, TextProblem
 from service.asl.execution import ROOT_SCOPE
 from service.asl.states import choice, fail, map, parallel, pass_, succeed, task, wait
 from service.asl.states.base import SECONDS_MAX, State
-from service.asl.states.fields import NOT_SUPPORTED, SCHEMA, Node, Problems, shown, type_of
-from service.asl.validate import check_scope
+from service.asl.states.fields import (
+    MISSING_END,
+    SCHEMA,
+    Language,
+    Node,
+    Problems,
+    shown,
+    type_of,
+)
+from service.asl.validate import check_scope, check_shadowing
 from service.asl.values import Json
 
 NESTING_DEPTH_MAX: Final = 20
 INVALID_JSON: Final = "INVALID_JSON_DESCRIPTION"
 DUPLICATE_NAME: Final = "DUPLICATE_STATE_NAME"
+NO_OBJECT: Final = "Definition must be a valid JSON object"
 
 _READERS: Final[dict[str, Callable[[Node, str], State]]] = {
     "Choice": choice.read,
@@ -58,7 +74,8 @@ class Scope:
 class StateMachine:
     """A compiled definition.
 
-    `scopes` is keyed by the JSON pointer of the object that holds the States.
+    `scopes` is keyed by the JSON pointer of the object that holds the States. Of each state that
+    refers to variables, `variable_references` has their names, in order.
     """
 
     text: str
@@ -67,6 +84,7 @@ class StateMachine:
     timeout_seconds: int | None
     scopes: Mapping[str, Scope]
     tasks: tuple[TaskReference, ...]
+    variable_references: Mapping[str, tuple[str, ...]]
     document: Document
 
     @property
@@ -94,6 +112,8 @@ def compile_definition(text: str) -> StateMachine:
 
     Raise InvalidDefinition with every problem there is, in the order of their places.
     """
+    if not text.strip():
+        raise InvalidDefinition([TextProblem(SCHEMA, NO_OBJECT, "", 1, 1, None, "")])
     try:
         document = parse_document(text)
     except MalformedDocument as error:
@@ -106,30 +126,50 @@ def compile_definition(text: str) -> StateMachine:
     return machine
 
 
-def _placed(problems: Problems, document: Document) -> list[Problem]:
+def _placed(problems: Problems, document: Document) -> list[TextProblem]:
     placed = []
-    for code, message, pointer in problems.found:
+    for code, message, pointer, at, detail in problems.found:
         place = document.place(pointer)
-        placed.append(Problem(code, message, pointer, place.line, place.column))
-    return sorted(placed, key=lambda problem: (problem.line, problem.column))
+        location = None if code == MISSING_END else _location(at, document.value)
+        problem = TextProblem(code, message, at, place.line, place.column, location, detail)
+        placed.append(problem)
+    # Observed: what has no place of its own is told last.
+    return sorted(placed, key=lambda p: (p.location is None, p.line, p.column))
+
+
+def _location(pointer: str, value: Json) -> str:
+    """Return a JSON pointer as the service writes it: `/States/A/Choices[0]/Next`."""
+    location = ""
+    for token in tokens_of(pointer):
+        if isinstance(value, list):
+            location += f"[{token}]"
+            value = value[int(token)]
+        else:
+            location += f"/{token}"
+            value = value.get(token) if isinstance(value, dict) else None
+    return location or "/"
 
 
 class _Compiler:
     def __init__(self) -> None:
         self.problems = Problems()
+        self.language = Language.JSONPATH
         self.scopes: dict[str, Scope] = {}
         self.tasks: list[TaskReference] = []
         self.names: set[str] = set()
+        self.references: dict[str, tuple[str, ...]] = {}
+        self.assigned: dict[str, dict[str, str]] = {}
 
     def machine(self, document: Document) -> StateMachine | None:
         if not isinstance(document.value, dict):
-            self.problems.add("", "Definition must be a valid JSON object")
+            self.problems.add("", NO_OBJECT)
             return None
         node = Node(document.value, "", self.problems)
-        self._check_language(node)
+        self.language = self._read_language(node) or Language.JSONPATH
         timeout_seconds = node.integer("TimeoutSeconds", 1, SECONDS_MAX)
         node.text("Version")
         self._read_scopes(node)
+        check_shadowing(self.assigned, self.problems)
         return StateMachine(
             document.text,
             hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest(),
@@ -137,14 +177,27 @@ class _Compiler:
             timeout_seconds,
             self.scopes,
             tuple(self.tasks),
+            self.references,
             document,
         )
 
-    def _check_language(self, node: Node) -> None:
+    def _read_language(self, node: Node) -> Language | None:
         language = node.text("QueryLanguage")
-        if language is not None and language != "JSONPath":
-            message = f"QueryLanguage {shown(language)} is not supported"
-            node.wrong("QueryLanguage", message, NOT_SUPPORTED)
+        if language is None and not node.has("QueryLanguage"):
+            return None
+        if language is not None and language not in set(Language):
+            node.wrong("QueryLanguage", f"{shown(language)} is none of [JSONPath, JSONata]")
+        # Observed: whatever is not JSONPath to the letter is read as JSONata.
+        return Language.JSONPATH if language == Language.JSONPATH else Language.JSONATA
+
+    def _language_of(self, node: Node) -> Language:
+        language = self._read_language(node) or self.language
+        if language is Language.JSONPATH and self.language is Language.JSONATA:
+            message = (
+                "'QueryLanguage' can not be 'JSONPath' if set to 'JSONata' for whole state machine"
+            )
+            self.problems.add(node.at("QueryLanguage"), message, at=node.pointer)
+        return language
 
     def _read_scopes(self, root: Node) -> None:
         """Read the top level and what is nested in it, level by level: nesting costs no stack."""
@@ -165,15 +218,15 @@ class _Compiler:
         states: dict[str, State] = {}
         if states_node is not None:
             for name, value in states_node.value.items():
-                state = self._read_state(states_node.pointer, name, value, below)
+                state = self._read_state(node, name, value, below)
                 if state is not None:
                     states[name] = state
             check_scope(node, start_at, states_node.value, states, self.problems)
         node.close()
         return Scope(start_at or "", states)
 
-    def _read_state(self, parent: str, name: str, value: Json, below: list[Node]) -> State | None:
-        pointer = pointer_to(parent, name)
+    def _read_state(self, scope: Node, name: str, value: Json, below: list[Node]) -> State | None:
+        pointer = pointer_to(scope.at("States"), name)
         if name in self.names:
             message = f"Duplicate state name: {shown(name)}"
             self.problems.add(pointer, message, DUPLICATE_NAME)
@@ -182,6 +235,7 @@ class _Compiler:
             self.problems.add(pointer, f"Expected a value of type Object but was {type_of(value)}")
             return None
         node = Node(value, pointer, self.problems)
+        node.language = self._language_of(node)
         if not node.require("Type"):
             return None
         type_ = node.text("Type")
@@ -200,4 +254,7 @@ class _Compiler:
             reference = TaskReference(node.at("Resource"), state.target.resource, function_name)
             self.tasks.append(reference)
         node.close()
+        if node.variables.read:
+            self.references[name] = tuple(sorted(node.variables.read))
+        self.assigned.setdefault(scope.pointer, {}).update(node.variables.assigned)
         return state

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from service.asl.dataflow import Placement
+from service.asl.computed import DataFlow
+from service.asl.dataflow import NO_FIELDS
 from service.asl.errors import (
     ALL,
     BRANCH_FAILED,
@@ -100,17 +101,8 @@ class Retrier:
 
 @dataclass(frozen=True, slots=True)
 class Catcher:
-    """One of a state's Catch entries. `result_path` None: the Error Output replaces the input."""
+    """One of a state's Catch entries; its fields take the Error Output for the result."""
 
     error_equals: frozenset[str]
     next: str
-    result_path: Placement | None = None
-
-    def output(self, value: Json, failure: Failure) -> Json:
-        """Return what the next state gets: the raw input `value` with the Error Output in it.
-
-        Raise ExecutionError when ResultPath has no place in `value`.
-        """
-        if self.result_path is None:
-            return failure.output()
-        return self.result_path.of(value, failure.output())
+    flow: DataFlow = NO_FIELDS

@@ -1,4 +1,4 @@
-"""Static checks of how states lead on: dangling names, unreachable states, no way out."""
+"""Static checks beyond single states: dangling names, unreachable states, no way out, scopes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from service.asl.document import pointer_to
 from service.asl.states.base import State
 from service.asl.states.choice import Choice
 from service.asl.states.fail import Fail
-from service.asl.states.fields import MISSING_TARGET, Node, Problems, shown
+from service.asl.states.fields import (
+    MISSING_END,
+    MISSING_TARGET,
+    SHOWN_CHARACTERS_MAX,
+    Node,
+    Problems,
+    shown,
+)
 from service.asl.states.succeed import Succeed
 from service.asl.values import Json
 
@@ -30,27 +37,34 @@ def check_scope(
     if start_at is None:
         return
     if start_at not in names:
-        node.wrong("StartAt", f"Missing 'StartAt' target: {shown(start_at)}", MISSING_TARGET)
+        node.wrong("StartAt", _missing(start_at), MISSING_TARGET)
     targets = {name: list(_transitions(state)) for name, state in states.items()}
     at = node.at("States")
     for name, transitions in targets.items():
         for pointer, target in transitions:
             if target and target not in names:
-                place = pointer_to(at, name) + pointer
-                field = pointer.rpartition("/")[2]
-                problems.add(place, f"Missing '{field}' target: {shown(target)}", MISSING_TARGET)
-    if start_at in names and len(states) == len(names):
-        _check_ways(at, start_at, states, targets, problems)
+                problems.add(pointer_to(at, name) + pointer, _missing(target), MISSING_TARGET)
+    if len(states) < len(names):
+        return
+    if not any(_is_terminal(state) for state in states.values()):
+        problems.add(at, "Workflow has no terminal state", MISSING_END)
+    else:
+        _check_reached(at, start_at, states, targets, problems)
 
 
-def _check_ways(
+def _missing(target: str) -> str:
+    # Observed: the service says 'Next' of StartAt and Default as well.
+    return f"Missing 'Next' target: {target[:SHOWN_CHARACTERS_MAX]}"
+
+
+def _check_reached(
     at: str,
     start_at: str,
     states: Mapping[str, State],
     targets: Mapping[str, list[tuple[str, str]]],
     problems: Problems,
 ) -> None:
-    """Note the states that nothing leads to, and a scope that never ends."""
+    """Note the states that nothing leads to."""
     reached, ahead = {start_at}, [start_at]
     while ahead:
         for _, target in targets.get(ahead.pop(), ()):
@@ -59,11 +73,23 @@ def _check_ways(
                 ahead.append(target)
     for name in states:
         if name not in reached:
-            problems.add(
-                pointer_to(at, name), f"State {shown(name)} is not reachable", MISSING_TARGET
-            )
-    if not any(_is_terminal(state) for state in states.values()):
-        problems.add(at, "No terminal state found: none of the states ends")
+            message = f'State "{name[:SHOWN_CHARACTERS_MAX]}" is not reachable.'
+            problems.add(pointer_to(at, name), message, MISSING_TARGET)
+
+
+def check_shadowing(assigned: Mapping[str, Mapping[str, str]], problems: Problems) -> None:
+    """Note the variables that are set both inside of a Parallel or Map state and outside of it.
+
+    `assigned` has, for each scope by its pointer, the variables that it sets and where. Source:
+    Step Functions guide, "Passing data between states with variables", on scopes.
+    """
+    for pointer, names in assigned.items():
+        outer = pointer
+        while outer:
+            outer = outer.rpartition("/")[0]
+            for name in names.keys() & assigned.get(outer, {}).keys():
+                message = f"The variable {shown(name)} is already assigned in an outer scope"
+                problems.add(names[name], message)
 
 
 def _is_terminal(state: State) -> bool:
@@ -79,7 +105,7 @@ def _transitions(state: State) -> Iterator[tuple[str, str]]:
     for index, catcher in enumerate(state.catchers):
         yield f"/Catch/{index}/Next", catcher.next
     if isinstance(state, Choice):
-        for index, (_, target) in enumerate(state.choices):
-            yield f"/Choices/{index}/Next", target
+        for index, choice in enumerate(state.choices):
+            yield f"/Choices/{index}/Next", choice.next
         if state.default is not None:
             yield "/Default", state.default

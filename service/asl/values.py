@@ -92,7 +92,7 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
             if at_least > limit_bytes:
                 return True
         if not below:
-            return at_most > limit_bytes and _text_bytes(value) > limit_bytes
+            return at_most > limit_bytes and text_bytes(value) > limit_bytes
         level = below
     return True
 
@@ -102,7 +102,8 @@ def text_of(value: Json) -> str:
     return _encode(value)
 
 
-def _text_bytes(value: Json) -> int:
+def text_bytes(value: Json) -> int:
+    """Return the length of a value's compact JSON text in UTF-8."""
     # A lone surrogate has no UTF-8; it is written as its escape, which is what is counted here.
     return len(text_of(value).encode("utf-8", "backslashreplace"))
 

@@ -7,16 +7,37 @@ and a step costs what it touches, not what is open.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from service.asl.commands import Command
 from service.asl.context import Visit
-from service.asl.execution import Backoff, Execution, Frame, OpenTask, OpenWait
+from service.asl.errors import DATA_LIMIT_EXCEEDED, ExecutionError
+from service.asl.execution import (
+    Backoff,
+    Execution,
+    Frame,
+    OpenTask,
+    OpenWait,
+    own_variables,
+    variables_above,
+)
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.states.base import State
 from service.asl.states.task import Task
-from service.asl.values import Json, Random
+from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_bytes
+
+# Step Functions guide, "Passing data between states with variables": 256 KiB in one Assign, 10 MiB
+# in all variables of an execution.
+VARIABLES_BYTES_MAX: Final = 10 * 1024 * 1024
+ASSIGN_CAUSE: Final = (
+    f"The variables assigned exceed the maximum number of bytes: {PAYLOAD_BYTES_MAX}."
+)
+VARIABLES_CAUSE: Final = (
+    f"The variables of the execution exceed the maximum number of bytes: {VARIABLES_BYTES_MAX}."
+)
 
 
 class HistoryFull(Exception):
@@ -57,6 +78,8 @@ class Workspace:
     def new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
         """Return a frame that has not yet entered a state."""
         frame = Frame(self.execution.next_frame_id, parent, scope, index, "", value)
+        if parent is not None:
+            frame.variables = self.frames[parent].variables
         self.execution.next_frame_id += 1
         self.frames[frame.id] = frame
         self._owned.add(frame.id)
@@ -89,6 +112,24 @@ class Workspace:
                 assert isinstance(state, Task), state
                 return self.touch(frame), state
         return None
+
+    def assign(self, frame: Frame, assigned: Mapping[str, Json]) -> None:
+        """Set variables of a frame.
+
+        Raise ExecutionError("States.DataLimitExceeded") when they are too large, or all the
+        variables of the execution together are.
+        """
+        if exceeds(dict(assigned)):
+            raise ExecutionError(DATA_LIMIT_EXCEEDED, ASSIGN_CAUSE)
+        own = own_variables(frame.variables, variables_above(frame, self.frames))
+        size = frame.variable_bytes
+        for name, value in assigned.items():
+            size += text_bytes(value) - (text_bytes(own[name]) if name in own else 0)
+        others = sum(other.variable_bytes for other in self.frames.values() if other is not frame)
+        if others + size > VARIABLES_BYTES_MAX:
+            raise ExecutionError(DATA_LIMIT_EXCEEDED, VARIABLES_CAUSE)
+        frame.variables = {**frame.variables, **assigned}
+        frame.variable_bytes = size
 
     def state(self, frame: Frame) -> State:
         """Return the state that a frame stands in."""

@@ -19,6 +19,7 @@ from service.asl.query.intrinsics import (
     INTRINSIC_CHARACTERS_MAX,
     parse_intrinsic,
 )
+from service.asl.query.scope import Scope
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, equal
 
 VALUES = st.recursive(
@@ -43,7 +44,7 @@ class Dice:
 
 
 def call(text: str, value: Json = None, context: Json = None, random: Dice | None = None) -> Json:
-    return parse_intrinsic(text).evaluate(value, context, random or Dice())
+    return parse_intrinsic(text).evaluate(Scope(value, context, random or Dice()))
 
 
 def cause_of(text: str, value: Json = None) -> str:
@@ -247,7 +248,7 @@ def test_results_larger_than_a_payload_fail_the_call(text: str) -> None:
         ("States.Array(nope)", "expected a string in single quotes"),
         ("States.Array('a", "the string is never closed"),
         ("States.Array($.a", "expected , or )"),
-        ("States.Array($a)", "is not a JSONPath"),
+        ("States.Array($-a)", "is not a JSONPath"),
         ("States.Array(1e999)", "the number is too large"),
         ("States.Array(" + "9" * 5_000 + ")", "the number is too large"),
         # Observed: CreateStateMachine refuses it.
@@ -280,7 +281,7 @@ def test_any_arguments_give_a_result_or_an_intrinsic_failure(
         return
     failed_with: str | None = INTRINSIC_FAILURE
     try:
-        intrinsic.evaluate(value, None, Dice(uniform=0.5))
+        intrinsic.evaluate(Scope(value, None, Dice(uniform=0.5)))
     except ExecutionError as error:
         failed_with = error.error
     assert (failed_with, json.dumps(value)) == (INTRINSIC_FAILURE, before)

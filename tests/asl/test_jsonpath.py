@@ -220,7 +220,7 @@ def test_other_paths_are_no_reference_paths(path: str) -> None:
     [
         ("", "it does not begin with $"),
         ("a", "it does not begin with $"),
-        ("$a", "expected . or ["),
+        ("$-a", "expected . or ["),
         ("$.", "expected a name"),
         ("$..", "expected a name"),
         ("$.a.", "expected a name"),

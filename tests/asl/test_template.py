@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.asl.errors import INTRINSIC_FAILURE, PARAMETER_PATH_FAILURE, ExecutionError
+from service.asl.query.scope import Scope
 from service.asl.query.template import TEMPLATE_DEPTH_MAX, BadTemplate, compile_template
 from service.asl.values import Json
 
@@ -34,10 +35,10 @@ class NoRandom:
 
 
 def fill(template: Json, value: Json, context: Json = None) -> Json:
-    return compile_template(template).evaluate(value, context, NoRandom())
+    return compile_template(template).evaluate(Scope(value, context, NoRandom()))
 
 
-def problems_of(template: Json) -> tuple[tuple[str, str], ...]:
+def problems_of(template: Json) -> tuple[tuple[str, str, str], ...]:
     with pytest.raises(BadTemplate) as caught:
         compile_template(template)
     return caught.value.problems
@@ -75,7 +76,7 @@ def test_a_template_without_marks_is_handed_out_as_it_is(template: Json) -> None
 def test_constant_parts_are_shared_and_not_copied() -> None:
     constant: Json = {"big": [1, 2, 3]}
     compiled = compile_template({"constant": constant, "x.$": "$.x"})
-    one, other = (compiled.evaluate({"x": x}, None, NoRandom()) for x in (1, 2))
+    one, other = (compiled.evaluate(Scope({"x": x}, None, NoRandom())) for x in (1, 2))
     assert (one, other) == ({"constant": constant, "x": 1}, {"constant": constant, "x": 2})
     assert isinstance(one, dict)
     assert one["constant"] is constant
@@ -102,7 +103,7 @@ def test_an_intrinsic_that_fails_is_an_intrinsic_failure() -> None:
 
 
 def test_all_bad_members_are_named_with_their_places() -> None:
-    rule = "must be a valid JSONPath"
+    rule = "must be a valid JSONPath or a valid intrinsic function call"
     problems = problems_of(
         {
             "number.$": 1,
@@ -115,23 +116,23 @@ def test_all_bad_members_are_named_with_their_places() -> None:
         }
     )
     assert problems == (
-        ("/number.$", f"The value for the field 'number.$' {rule}, which is a string"),
+        ("/number.$", f"The value for the field 'number.$' {rule}", "it is no string"),
         (
             "/deep/0/a~1b.$",
-            f"The value for the field 'a/b.$' {rule} or a valid intrinsic function call: "
+            f"The value for the field 'a/b.$' {rule}",
             "expected a function call such as States.UUID() (at character 1 of the call)",
         ),
         (
             "/path.$",
-            f"The value for the field 'path.$' {rule} or a valid intrinsic function call: "
+            f"The value for the field 'path.$' {rule}",
             "'$.a[' is not a JSONPath: a [ is never closed (at character 4)",
         ),
         (
             "/call.$",
-            f"The value for the field 'call.$' {rule} or a valid intrinsic function call: "
+            f"The value for the field 'call.$' {rule}",
             "there is no function States.Nope (at character 1 of the call)",
         ),
-        ("/twice.$", "the object has both 'twice' and 'twice.$'"),
+        ("/twice.$", "The object has both 'twice' and 'twice.$'", ""),
     )
 
 
@@ -144,7 +145,7 @@ def test_depth_is_bounded() -> None:
         expected = [expected]
     assert fill(template, 1) == expected
     assert problems_of([template]) == (
-        ("/0" * TEMPLATE_DEPTH_MAX, "the template is nested deeper than 100 levels"),
+        ("/0" * TEMPLATE_DEPTH_MAX, "The template is nested deeper than 100 levels", ""),
     )
 
 
@@ -159,7 +160,7 @@ def test_filling_touches_nothing_and_fails_only_as_the_language_says(
         return
     failed_with: str | None = None
     try:
-        compiled.evaluate(value, context, NoRandom())
+        compiled.evaluate(Scope(value, context, NoRandom()))
     except ExecutionError as error:
         failed_with = error.error
     assert failed_with in (None, PARAMETER_PATH_FAILURE, INTRINSIC_FAILURE)

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from typing import ClassVar, Final, NoReturn, TypeAlias
 
 from service.asl.errors import INTRINSIC_FAILURE, ExecutionError
 from service.asl.query.functions import FUNCTIONS, Function, FunctionFailed, format_with
 from service.asl.query.jsonpath import Path, PathNotFound, compile_path
-from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds
+from service.asl.query.scope import Scope
+from service.asl.values import PAYLOAD_BYTES_MAX, Json, exceeds
 
 INTRINSIC_CHARACTERS_MAX: Final = 10_000
 # Step Functions guide, "Intrinsic functions": so many calls within one field.
@@ -38,8 +39,9 @@ class _Literal:
 
     value: Json
     text: str | None = None
+    variables: ClassVar[frozenset[str]] = frozenset()
 
-    def evaluate(self, value: Json, context: Json, random: Random) -> Json:
+    def evaluate(self, scope: Scope) -> Json:
         return self.value
 
 
@@ -49,9 +51,13 @@ class _PathArgument:
 
     path: Path
 
-    def evaluate(self, value: Json, context: Json, random: Random) -> Json:
+    @property
+    def variables(self) -> frozenset[str]:
+        return self.path.variables
+
+    def evaluate(self, scope: Scope) -> Json:
         try:
-            return self.path.find(value, context)
+            return self.path.find(scope.value, scope.context, scope.variables)
         except PathNotFound as error:
             raise FunctionFailed(
                 f"The JsonPath argument for the field '{self.path.text}' "
@@ -69,18 +75,23 @@ class Intrinsic:
         self._function = function
         self._arguments = tuple(arguments)
 
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return the names of the variables that the call refers to."""
+        return frozenset[str]().union(*(argument.variables for argument in self._arguments))
+
     def __repr__(self) -> str:
         return f"Intrinsic({self.text!r})"
 
-    def evaluate(self, value: Json, context: Json, random: Random) -> Json:
-        """Return the result of the call, its paths applied to the input `value` or the context.
+    def evaluate(self, scope: Scope) -> Json:
+        """Return the result of the call, its paths followed in the scope.
 
         Raise ExecutionError States.IntrinsicFailure when a path finds nothing, an argument is not
         what the function takes, or the result is larger than a payload may be.
         """
         try:
-            arguments = [a.evaluate(value, context, random) for a in self._arguments]
-            result = self._function.call(arguments, random)
+            arguments = [a.evaluate(scope) for a in self._arguments]
+            result = self._function.call(arguments, scope.random)
             if exceeds(result):
                 raise FunctionFailed(f"The result is larger than {PAYLOAD_BYTES_MAX} bytes")
         except FunctionFailed as error:

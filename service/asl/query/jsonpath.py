@@ -4,6 +4,8 @@ A definite path, one that can name a single place only, gives the value there or
 gives a list of what it selects, empty if there is nothing. Names are written as in Jayway, and as
 in ASL spec, "Reference Paths": a backslash in a dotted name takes the next character as it is.
 
+A path begins at the input (`$`), the Context Object (`$$`), or a variable (`$name`).
+
 Definite paths are most of all paths, and compiled to a tuple of keys: 0.2 microseconds for one that
 takes a general library 6.5. The other steps are in steps.py.
 """
@@ -11,10 +13,12 @@ takes a general library 6.5. The other steps are in steps.py.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, Literal, NoReturn, TypeAlias
 
+from service.asl.query.scope import NO_VARIABLES
 from service.asl.query.steps import (
     Descendants,
     Every,
@@ -30,7 +34,7 @@ from service.asl.query.steps import (
 )
 from service.asl.values import Json, text_of
 
-Root: TypeAlias = Literal["input", "context"]
+Root: TypeAlias = Literal["input", "context", "variable"]
 
 PATH_CHARACTERS_MAX: Final = 2_048
 PATHS_CACHED_MAX: Final = 4_096
@@ -42,6 +46,8 @@ SEARCHED_CHARACTERS_MAX: Final = 1_000
 
 _MISSING: Final = object()
 
+# A variable is named by an identifier as Unicode has it (UAX #31), which is what \w is made of.
+_VARIABLE: Final = re.compile(r"[^\W\d]\w*")
 _DOTTED_NAME: Final = re.compile(r"""(?:\\.|[^\\.\[\]()*\s'"])+""", re.DOTALL)
 _DOTTED_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
 # ASL spec, "Reference Paths": these are operators there, unless escaped.
@@ -103,15 +109,24 @@ class Path:
         "is_reference",
         "root",
         "text",
+        "variable",
     )
 
     def __init__(
-        self, text: str, root: Root, steps: tuple[Step, ...], *, counts: bool, has_operators: bool
+        self,
+        text: str,
+        root: Root,
+        steps: tuple[Step, ...],
+        *,
+        variable: str | None = None,
+        counts: bool,
+        has_operators: bool,
     ) -> None:
         keys = tuple(step.key for step in steps if isinstance(step, (Name, Index)))
         is_plain = len(keys) == len(steps)
         self.text = text
         self.root = root
+        self.variable = variable
         self._steps = steps
         self._counts = counts
         self._keys = keys if is_plain and not counts else None
@@ -126,13 +141,27 @@ class Path:
     def __repr__(self) -> str:
         return f"Path({self.text!r})"
 
-    def find(self, value: Json, context: Json) -> Json:
-        """Return what the path selects of the input `value`, or of the context object for `$$`.
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return the names of the variables that the path refers to: at most one."""
+        return frozenset() if self.variable is None else frozenset({self.variable})
+
+    def find(
+        self, value: Json, context: Json, variables: Mapping[str, Json] = NO_VARIABLES
+    ) -> Json:
+        """Return what the path selects of the input `value`, the context object, or a variable.
 
         A definite path gives the one value, any other a list. Raise PathNotFound when a definite
-        path leads nowhere, a filter cannot be applied, or more than NODES_MAX nodes are selected.
+        path leads nowhere, there is no such variable, a filter cannot be applied, or more than
+        NODES_MAX nodes are selected.
         """
-        searched: Any = value if self.root == "input" else context
+        searched: Any = value
+        if self.root == "context":
+            searched = context
+        elif self.variable is not None:
+            searched = variables.get(self.variable, _MISSING)
+            if searched is _MISSING:
+                raise PathNotFound(self.text, f"No results for path: ${self.variable}", value)
         if self._keys is None:
             return self._select(searched)
         node = searched
@@ -204,7 +233,7 @@ class Path:
 
     def _not_found(self, searched: Json) -> PathNotFound:
         """Say where a definite path leaves the data, in Jayway's words as far as known."""
-        trail = "$" if self.root == "input" else "$$"
+        trail = "$$" if self.root == "context" else "$"
         whole = trail + "".join(map(str, self._steps))
         node = searched
         for step in self._steps:
@@ -241,7 +270,8 @@ def compile_path(text: str) -> Path:
     """Return the compiled path; the same one for the same text.
 
     Raise ValueError for text that is no path, is longer than PATH_CHARACTERS_MAX, has a root other
-    than `$` and `$$`, a function other than `.length()` at its end, or a regular expression.
+    than `$`, `$$` and `$name`, a function other than `.length()` at its end, or a regular
+    expression.
     """
     if len(text) > PATH_CHARACTERS_MAX:
         raise ValueError(f"a path of {len(text)} characters is longer than {PATH_CHARACTERS_MAX}")
@@ -261,8 +291,13 @@ class _Reader:
     def read(self) -> Path:
         if not self._text.startswith("$"):
             self._fail("it does not begin with $")
-        root: Root = "context" if self._text.startswith("$$") else "input"
-        self._at = 1 if root == "input" else 2
+        root: Root = "input"
+        variable = None
+        self._at = 1
+        if self._text.startswith("$$"):
+            root, self._at = "context", 2
+        elif match := _VARIABLE.match(self._text, 1):
+            root, variable, self._at = "variable", match[0], match.end()
         while self._at < len(self._text) and not self._counts:
             self._read_step()
         if self._at < len(self._text):
@@ -274,6 +309,7 @@ class _Reader:
             self._text,
             root,
             tuple(self._steps),
+            variable=variable,
             counts=self._counts,
             has_operators=self._has_operators,
         )

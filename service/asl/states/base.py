@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
+from service.asl.computed import ERROR_OUTPUT, DataFlow, JsonataFlow
 from service.asl.context import Visit
-from service.asl.dataflow import Payload, Placement, Selection
+from service.asl.dataflow import NO_FIELDS, JsonPathFlow
 from service.asl.errors import ALL
 from service.asl.execution import OpenFork, OpenTask, OpenWait
+from service.asl.query.expressions import RESERVED_VARIABLE
 from service.asl.retry import (
     ERROR_NAMES_MAX,
     INTERVAL_SECONDS_MAX,
@@ -18,29 +22,29 @@ from service.asl.retry import (
     Catcher,
     Retrier,
 )
-from service.asl.states.fields import NOT_SUPPORTED, Node, shown
+from service.asl.states.fields import Node, shown
 from service.asl.values import Json
 
 STATE_NAME_CHARACTERS_MAX: Final = 80
 SECONDS_MAX: Final = 99_999_999
 BACKOFF_RATE_MAX: Final = 1_000_000.0
 
-# Fields of the other query language and of variables: known, so that the message can say what is
-# amiss.
-_NOT_SUPPORTED: Final = {
-    "Assign": "Assign (variables)",
-    "Arguments": "Arguments (JSONata)",
-    "Output": "Output (JSONata)",
-}
+# Step Functions guide, "Passing data between states with variables": an identifier of Unicode.
+VARIABLE_CHARACTERS_MAX: Final = 80
+_VARIABLE: Final = re.compile(r"[^\W\d]\w*")
 
 EventDetails: TypeAlias = tuple[str, dict[str, Json] | None]
 
 
 class Goto(NamedTuple):
-    """Leave the state with this output, for the state named `next`; None ends the frame."""
+    """Leave the state with this output, for the state named `next`; None ends the frame.
+
+    `assigned` are the variables that are set on the way.
+    """
 
     next: str | None
     output: Json
+    assigned: Mapping[str, Json] | None = None
 
 
 class Park(NamedTuple):
@@ -74,14 +78,13 @@ class State:
 
     type: ClassVar[str]
     can_retry: ClassVar[bool] = False
+    # Observed: the event of a field that could not be evaluated on entering is linked to what came
+    # before the state; in a Wait it is linked to the state's own entry.
+    fails_after_entry: ClassVar[bool] = False
 
     name: str
     next: str | None = None
-    input_path: Selection | None = None
-    parameters: Payload | None = None
-    result_selector: Payload | None = None
-    result_path: Placement | None = None
-    output_path: Selection | None = None
+    flow: DataFlow = NO_FIELDS
     retriers: tuple[Retrier, ...] = ()
     catchers: tuple[Catcher, ...] = ()
 
@@ -97,20 +100,12 @@ class State:
 
         Raise ExecutionError when the result does not fit.
         """
-        return Goto(self.next, self.output_of(visit, result))
+        return self.goto(visit, result)
 
-    def effective_input(self, visit: Visit) -> Json:
-        """Return the input after InputPath and Parameters."""
-        value = visit.input if self.input_path is None else self.input_path.of(visit.input, visit)
-        return value if self.parameters is None else self.parameters.of(value, visit)
-
-    def output_of(self, visit: Visit, result: Json) -> Json:
-        """Return the output that a result makes: ResultSelector, ResultPath, OutputPath."""
-        if self.result_selector is not None:
-            result = self.result_selector.of(result, visit)
-        if self.result_path is not None:
-            result = self.result_path.of(visit.input, result)
-        return result if self.output_path is None else self.output_path.of(result, visit)
+    def goto(self, visit: Visit, result: Json) -> Goto:
+        """Return the way to the next state, with what the fields make of a result."""
+        assigned = self.flow.assigned(visit, result)
+        return Goto(self.next, self.flow.output(visit, result), assigned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,32 +130,84 @@ class ForkingState(State):
         return [fork.results[index] for index in sorted(fork.results)]
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
-    """What most states share, as it was read.
+class Common(NamedTuple):
+    """What most states share, as it was read; None or empty where the type has no such field."""
 
-    The parts are None or empty where the type has no such field.
-    """
-
-    name: str
     next: str | None
-    input_path: Selection | None
-    output_path: Selection | None
+    flow: DataFlow
 
 
-def read_common(node: Node, name: str, *, has_next: bool = True) -> Common:
-    """Return the fields that all states but Fail have, noting what is wrong with them."""
+def read_common(
+    node: Node, name: str, *fields: str, result: str | None = None, has_next: bool = True
+) -> Common:
+    """Return what all states but Choice and Fail have, noting what is wrong with it.
+
+    `fields` are those of Parameters, ResultSelector, ResultPath, Arguments and Assign that the type
+    has; `result` is the name of its result in `$states`, if it has one.
+    """
+    check_name(node, name)
+    next_ = _read_transition(node) if has_next else None
+    return Common(next_, read_flow(node, *fields, result=result))
+
+
+def check_name(node: Node, name: str) -> None:
+    """Note what is wrong with a state's name."""
     node.has("Type")
+    node.has("QueryLanguage")
     if len(name) > STATE_NAME_CHARACTERS_MAX:
         message = f"{len(name)} characters of a state's name are over the limit of "
         node.problems.add(node.pointer, f"{message}{STATE_NAME_CHARACTERS_MAX}")
-    query_language = node.text("QueryLanguage")
-    if query_language is not None and query_language != "JSONPath":
-        message = f"QueryLanguage {shown(query_language)} is not supported"
-        node.wrong("QueryLanguage", message, NOT_SUPPORTED)
-    node.refuse(_NOT_SUPPORTED)
-    next_ = _read_transition(node) if has_next else None
-    return Common(name, next_, node.selection("InputPath"), node.selection("OutputPath"))
+
+
+def read_flow(node: Node, *fields: str, result: str | None = None) -> DataFlow:
+    """Return what a state's fields do to data."""
+    has_assign = "Assign" in fields and _read_assigned(node)
+    if node.is_jsonata:
+        return JsonataFlow(
+            arguments_field=node.computed("Arguments") if "Arguments" in fields else None,
+            output_field=node.computed("Output"),
+            assign=node.computed("Assign") if has_assign else None,
+            result=result,
+        )
+    return JsonPathFlow(
+        input_path=node.selection("InputPath"),
+        parameters=node.payload("Parameters") if "Parameters" in fields else None,
+        result_selector=node.payload("ResultSelector") if "ResultSelector" in fields else None,
+        result_path=node.placement("ResultPath") if "ResultPath" in fields else None,
+        output_path=node.selection("OutputPath"),
+        assign=node.payload("Assign") if has_assign else None,
+    )
+
+
+def read_rule_flow(node: Node, flow: DataFlow, *, result: str | None = None) -> DataFlow:
+    """Return what the fields of a Choice rule or a Catcher do to data, in place of the state's."""
+    has_assign = _read_assigned(node, is_catcher=result == ERROR_OUTPUT)
+    if isinstance(flow, JsonPathFlow):
+        return replace(flow, assign=node.payload("Assign") if has_assign else None)
+    return JsonataFlow(
+        output_field=node.computed("Output"),
+        assign=node.computed("Assign") if has_assign else None,
+        result=result,
+    )
+
+
+def _read_assigned(node: Node, *, is_catcher: bool = False) -> bool:
+    """Return whether Assign sets any variable, noting names that no variable can have."""
+    assign = node.child("Assign")
+    if assign is None:
+        return False
+    for field in assign.value:
+        name = field if node.is_jsonata else field.removesuffix(".$")
+        if not is_catcher:  # observed: what a Catcher sets may have the name of an inner variable
+            node.variables.assigned.setdefault(name, assign.at(field))
+        if len(name) > VARIABLE_CHARACTERS_MAX:
+            message = f"{len(name)} characters of a variable's name are over the limit of "
+            assign.wrong(field, f"{message}{VARIABLE_CHARACTERS_MAX}")
+        elif not _VARIABLE.fullmatch(name):
+            assign.wrong(field, f"{shown(name)} is not a variable's name: letters, digits and _")
+        elif name == RESERVED_VARIABLE:
+            assign.wrong(field, f"The variable {shown(name)} is reserved")
+    return bool(assign.value)
 
 
 def _read_transition(node: Node) -> str | None:
@@ -207,10 +254,13 @@ def read_catchers(node: Node) -> tuple[Catcher, ...]:
 
 
 def _read_catcher(node: Node, *, is_last: bool) -> Catcher:
-    node.refuse({"Assign": "Assign (variables)", "Output": "Output (JSONata)"})
     node.require("Next")
     error_equals = _read_error_equals(node, is_last=is_last)
-    catcher = Catcher(error_equals, node.text("Next") or "", node.placement("ResultPath"))
+    plain: DataFlow = JsonataFlow()
+    if not node.is_jsonata:
+        plain = JsonPathFlow(result_path=node.placement("ResultPath"))
+    flow = read_rule_flow(node, plain, result=ERROR_OUTPUT)
+    catcher = Catcher(error_equals, node.text("Next") or "", flow)
     node.close()
     return catcher
 

@@ -11,13 +11,14 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final, TypeAlias
+from typing import ClassVar, Final, NamedTuple, TypeAlias
 
+from service.asl.computed import Computed, DataFlow
 from service.asl.context import Visit
 from service.asl.dataflow import find
 from service.asl.errors import NO_CHOICE_MATCHED, RUNTIME, ExecutionError
 from service.asl.query.jsonpath import Path, PathNotFound
-from service.asl.states.base import Goto, State, read_common
+from service.asl.states.base import Goto, State, read_common, read_rule_flow
 from service.asl.states.fields import Node, type_of
 from service.asl.values import Json, parse_timestamp
 
@@ -102,13 +103,35 @@ class Not:
 Rule: TypeAlias = Comparison | Presence | And | Or | Not
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A rule in JSONata: a boolean, or an expression that yields one."""
+
+    field: Computed
+
+    def holds(self, value: Json, visit: Visit) -> bool:
+        """Return the outcome of the test.
+
+        Raise EvaluationFailed unless the expression yields a boolean.
+        """
+        return self.field.flag(visit)
+
+
+class Way(NamedTuple):
+    """One of the Choices: its rule, the state it leads to, and what its fields do to data."""
+
+    rule: Rule | Condition
+    next: str
+    flow: DataFlow
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice(State):
     """Go on with the state whose rule is the first that holds, or with the Default."""
 
     type: ClassVar[str] = "Choice"
 
-    choices: tuple[tuple[Rule, str], ...]
+    choices: tuple[Way, ...]
     default: str | None = None
 
     def enter(self, visit: Visit) -> Goto:
@@ -116,13 +139,13 @@ class Choice(State):
 
         Raise ExecutionError("States.NoChoiceMatched") when no rule holds and there is no Default.
         """
-        value = self.effective_input(visit)
-        for rule, next_ in self.choices:
+        value = self.flow.selected(visit)
+        for rule, next_, flow in self.choices:
             if rule.holds(value, visit):
-                return Goto(next_, self.output_of(visit, value))
+                return Goto(next_, flow.output(visit, value), flow.assigned(visit, value))
         if self.default is None:
             raise ExecutionError(NO_CHOICE_MATCHED, NO_MATCH_CAUSE)
-        return Goto(self.default, self.output_of(visit, value))
+        return self.goto(visit, value)._replace(next=self.default)
 
 
 def _selected(path: Path, value: Json, visit: Visit) -> Json:
@@ -279,28 +302,40 @@ _CONNECTIVES: Final = ("And", "Or", "Not")
 
 def read(node: Node, name: str) -> Choice:
     """Return the state, noting what is wrong with it."""
-    common = read_common(node, name, has_next=False)
-    choices: list[tuple[Rule, str]] = []
+    common = read_common(node, name, "Assign", has_next=False)
+    ways: list[Way] = []
     if node.require("Choices"):
         if node.raw("Choices") == []:
             node.wrong("Choices", "Value cannot be empty")
-        for rule_node in node.children("Choices", RULES_MAX) or []:
-            rule_node.require("Next")
-            next_ = rule_node.text("Next") or ""
-            rule_node.refuse({"Assign": "Assign (variables)", "Output": "Output (JSONata)"})
-            # A rule that cannot be read keeps its place; the definition is refused anyway.
-            choices.append((_read_rule(rule_node, 0) or Or(()), next_))
+        ways = [_read_way(way, common.flow) for way in node.children("Choices", RULES_MAX) or []]
     return Choice(
         name=name,
-        input_path=common.input_path,
-        output_path=common.output_path,
-        choices=tuple(choices),
+        flow=common.flow,
+        choices=tuple(ways),
         default=node.text("Default"),
     )
 
 
+def _read_way(node: Node, flow: DataFlow) -> Way:
+    node.require("Next")
+    next_ = node.text("Next") or ""
+    flow = read_rule_flow(node, flow)
+    rule = _read_condition(node) if node.is_jsonata else _read_rule(node, 0)
+    # A rule that cannot be read keeps its place; the definition is refused anyway.
+    return Way(rule or Or(()), next_, flow)
+
+
+def _read_condition(node: Node) -> Condition | None:
+    field = None
+    if node.require("Condition"):
+        if not node.is_expression("Condition"):
+            node.flag("Condition")
+        field = node.computed("Condition")
+    node.close()
+    return None if field is None else Condition(field)
+
+
 def _read_rule(node: Node, depth: int) -> Rule | None:
-    node.refuse({"Condition": "Condition (JSONata)"})
     rule: Rule | None = None
     if depth > RULE_DEPTH_MAX:
         node.problems.add(node.pointer, f"Rules are nested deeper than {RULE_DEPTH_MAX}")

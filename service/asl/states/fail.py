@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
+from service.asl.computed import Computed
 from service.asl.context import Visit
 from service.asl.dataflow import Expression, shortened
 from service.asl.errors import RUNTIME, ExecutionError, ReportedError
-from service.asl.states.base import State, read_common
+from service.asl.states.base import State, check_name
 from service.asl.states.fields import Node
 
 
@@ -18,20 +19,23 @@ class Fail(State):
 
     type: ClassVar[str] = "Fail"
 
-    error: str | Expression | None = None
-    cause: str | Expression | None = None
+    error: str | Expression | Computed | None = None
+    cause: str | Expression | Computed | None = None
 
     def enter(self, visit: Visit) -> NoReturn:
         """Raise the failure that the definition asks for.
 
-        Raise ExecutionError("States.Runtime") when ErrorPath or CausePath yields no string.
+        Raise EvaluationFailed when an expression fails, ExecutionError("States.Runtime") when
+        ErrorPath or CausePath yields no string.
         """
         raise ReportedError(_text(self.error, visit), _text(self.cause, visit))
 
 
-def _text(told: str | Expression | None, visit: Visit) -> str | None:
+def _text(told: str | Expression | Computed | None, visit: Visit) -> str | None:
     if told is None or isinstance(told, str):
         return told
+    if isinstance(told, Computed):
+        return told.text(visit)
     value = told.of(visit.input, visit)
     if not isinstance(value, str):
         cause = f"The {told.field} parameter does not reference a string: {shortened(value)}"
@@ -41,14 +45,15 @@ def _text(told: str | Expression | None, visit: Visit) -> str | None:
 
 def read(node: Node, name: str) -> Fail:
     """Return the state, noting what is wrong with it."""
-    read_common(node, name, has_next=False)
-    for field in ("InputPath", "OutputPath"):
-        if node.has(field):
-            node.wrong(field, f"The field '{field}' is not supported here")
-    node.exclusive("Error", "ErrorPath")
-    node.exclusive("Cause", "CausePath")
-    return Fail(
-        name=name,
-        error=node.text("Error") if node.has("Error") else node.expression("ErrorPath"),
-        cause=node.text("Cause") if node.has("Cause") else node.expression("CausePath"),
-    )
+    check_name(node, name)
+    return Fail(name=name, error=_read_text(node, "Error"), cause=_read_text(node, "Cause"))
+
+
+def _read_text(node: Node, field: str) -> str | Expression | Computed | None:
+    if node.is_expression(field):
+        return node.computed(field)
+    if not node.is_jsonata:
+        node.exclusive(field, f"{field}Path")
+        if not node.has(field):
+            return node.expression(f"{field}Path")
+    return node.text(field)

@@ -7,17 +7,23 @@ one pass finds all problems of a definition. What nobody asked for is an unknown
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeVar
 
+from service.asl.computed import Computed
 from service.asl.dataflow import IDENTITY, Expression, Payload, Placement, Selection
 from service.asl.document import pointer_to
+from service.asl.query.expressions import BadExpressions
+from service.asl.query.jsonata import unwrap
 from service.asl.query.jsonpath import Path, compile_path
 from service.asl.query.template import BadTemplate
 from service.asl.values import Json
 
 SCHEMA: Final = "SCHEMA_VALIDATION_FAILED"
 MISSING_TARGET: Final = "MISSING_TRANSITION_TARGET"
+MISSING_END: Final = "MISSING_END_STATE"
+INVALID_EXPRESSION: Final = "INVALID_JSONATA_EXPRESSION"
 NOT_SUPPORTED: Final = "NOT_SUPPORTED"
 PROBLEMS_MAX: Final = 1_000
 SHOWN_CHARACTERS_MAX: Final = 100
@@ -35,31 +41,116 @@ _TYPES: Final = (
 )
 
 
+class Language(StrEnum):
+    """A query language, by the name it has in a definition."""
+
+    JSONPATH = "JSONPath"
+    JSONATA = "JSONata"
+
+
+# Fields that only one of the two languages has, whatever they are fields of.
+_FIELDS_OF: Final = {
+    Language.JSONPATH: frozenset(
+        {
+            "CausePath",
+            "ErrorPath",
+            "HeartbeatSecondsPath",
+            "InputPath",
+            "ItemsPath",
+            "MaxConcurrencyPath",
+            "OutputPath",
+            "Parameters",
+            "Result",
+            "ResultPath",
+            "ResultSelector",
+            "SecondsPath",
+            "TimeoutSecondsPath",
+            "TimestampPath",
+            "ToleratedFailureCountPath",
+            "ToleratedFailurePercentagePath",
+            "Variable",
+        }
+    ),
+    Language.JSONATA: frozenset({"Arguments", "Condition", "Items", "Output"}),
+}
+_OTHER: Final = {
+    Language.JSONPATH: Language.JSONATA,
+    Language.JSONATA: Language.JSONPATH,
+}
+
+
+class Found(NamedTuple):
+    """A problem: `pointer` leads to the very part, `at` to where the service's API places it."""
+
+    code: str
+    message: str
+    pointer: str
+    at: str
+    detail: str
+
+
 class Problems:
-    """What is wrong with a definition: (code, message, pointer), at most PROBLEMS_MAX of them."""
+    """What is wrong with a definition, at most PROBLEMS_MAX problems of it."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[str, str, str]] = []
+        self.found: list[Found] = []
 
-    def add(self, pointer: str, message: str, code: str = SCHEMA) -> None:
+    def add(
+        self,
+        pointer: str,
+        message: str,
+        code: str = SCHEMA,
+        *,
+        at: str | None = None,
+        detail: str = "",
+    ) -> None:
         """Note a problem of what `pointer` points at."""
-        problem = (code, message[:MESSAGE_CHARACTERS_MAX], pointer)
+        message, detail = message[:MESSAGE_CHARACTERS_MAX], detail[:MESSAGE_CHARACTERS_MAX]
+        problem = Found(code, message, pointer, pointer if at is None else at, detail)
         if problem not in self.found and len(self.found) < PROBLEMS_MAX:
             self.found.append(problem)
 
 
-class Node:
-    """One object of the definition."""
+class Variables:
+    """The variables of a state: those it refers to, and where it sets which."""
 
-    def __init__(self, value: dict[str, Json], pointer: str, problems: Problems) -> None:
+    def __init__(self) -> None:
+        self.read: set[str] = set()
+        self.assigned: dict[str, str] = {}
+
+
+class Node:
+    """One object of the definition.
+
+    `trail` is its place within its state, as the service's causes write it, such as `Choices[0]/`.
+    """
+
+    def __init__(
+        self,
+        value: dict[str, Json],
+        pointer: str,
+        problems: Problems,
+        language: Language = Language.JSONPATH,
+        *,
+        trail: str = "",
+        variables: Variables | None = None,
+    ) -> None:
         self.value = value
         self.pointer = pointer
         self.problems = problems
+        self.language = language
+        self.trail = trail
+        self.variables = Variables() if variables is None else variables
         self._asked = {"Comment"}
         if not isinstance(value.get("Comment", ""), str):
             self.wrong(
                 "Comment", f"Expected a value of type String but was {type_of(value['Comment'])}"
             )
+
+    @property
+    def is_jsonata(self) -> bool:
+        """Return whether expressions in it are JSONata, not JSONPath."""
+        return self.language is Language.JSONATA
 
     def at(self, name: str) -> str:
         """Return the pointer of a field."""
@@ -90,7 +181,7 @@ class Node:
         """Return which of these fields is there, or None; note a problem when several are."""
         present = [name for name in names if self.has(name)]
         if len(present) > 1:
-            message = f"Only one of these fields is allowed: [{', '.join(present)}]"
+            message = f"There should only be one of the following fields: [{', '.join(present)}]"
             self.problems.add(self.pointer, message)
         return present[0] if present else None
 
@@ -102,9 +193,17 @@ class Node:
 
     def close(self) -> None:
         """Note every field that was not asked for."""
+        other = _OTHER[self.language]
         for name in self.value:
-            if name not in self._asked:
-                self.wrong(name, f"The field '{name[:SHOWN_CHARACTERS_MAX]}' is not supported here")
+            if name in self._asked:
+                continue
+            message = f"Field '{name[:SHOWN_CHARACTERS_MAX]}' is not supported"
+            if name in _FIELDS_OF[other]:
+                message = (
+                    f"The QueryLanguage is set to '{self.language}', but field '{name}' "
+                    f"is only supported for the '{other}' QueryLanguage"
+                )
+            self.problems.add(self.at(name), message, at=self.pointer)
 
     def text(self, name: str, characters_max: int | None = None) -> str | None:
         """Return a field that is a string, or None."""
@@ -121,10 +220,7 @@ class Node:
     def integer(self, name: str, minimum: int, maximum: int) -> int | None:
         """Return a field that is an integer within limits, or None."""
         number = self._typed(name, int)
-        if number is not None and not minimum <= number <= maximum:
-            self.wrong(name, f"{shown(number)} is not between {minimum} and {maximum}")
-            return None
-        return number
+        return number if number is None or self._is_within(name, number, minimum, maximum) else None
 
     def number(self, name: str, minimum: float, maximum: float) -> float | None:
         """Return a field that is a number within limits, or None."""
@@ -134,20 +230,32 @@ class Node:
         if isinstance(number, bool) or not isinstance(number, int | float):
             self.wrong(name, f"Expected a value of type Number but was {type_of(number)}")
             return None
-        if not minimum <= number <= maximum:
-            self.wrong(name, f"{shown(number)} is not between {minimum:g} and {maximum:g}")
-            return None
-        return float(number)
+        return float(number) if self._is_within(name, number, minimum, maximum) else None
+
+    def _is_within(self, name: str, number: float, minimum: float, maximum: float) -> bool:
+        if number < minimum:
+            self.problems.add(
+                self.at(name), f"Minimum value is {minimum}", detail=f"{shown(number)} is less"
+            )
+        elif number > maximum:
+            self.problems.add(
+                self.at(name), f"Maximum value is {maximum}", detail=f"{shown(number)} is more"
+            )
+        return minimum <= number <= maximum
 
     def path(self, name: str) -> Path | None:
         """Return a field that is a JSONPath, or None."""
-        return self._compiled(name, compile_path)
+        path = self._compiled(name, compile_path)
+        if path is not None:
+            self.variables.read |= path.variables
+        return path
 
     def reference_path(self, name: str) -> Path | None:
         """Return a field that is a Reference Path (a path to one single node), or None."""
         path = self.path(name)
         if path is not None and not path.is_reference:
-            self.wrong(name, f"Value is not a Reference Path: {shown(path.text)}")
+            message = "Value is not a Reference Path"
+            self.problems.add(self.at(name), message, detail=shown(path.text))
             return None
         return path
 
@@ -164,29 +272,53 @@ class Node:
             return Placement(None)
         path = self.reference_path(name)
         if path is not None and path.root != "input":
-            self.wrong(name, f"{shown(path.text)}: the Context Object cannot be written to")
+            self.wrong(name, f"{shown(path.text)}: only the input can be written to")
             return None
         return None if path is None or path.text == IDENTITY else Placement(path)
 
     def expression(self, name: str) -> Expression | None:
         """Return a field that is a path or the call of an intrinsic function, or None."""
-        return self._compiled(name, lambda text: Expression.compile(name, text))
+        expression = self._compiled(name, lambda text: Expression.compile(name, text))
+        if expression is not None:
+            self.variables.read |= expression.term.variables
+        return expression
 
     def payload(self, name: str) -> Payload | None:
         """Return a field that is a payload template, or None."""
         if not self.has(name):
             return None
         try:
-            return Payload.compile(self.value[name])
+            payload = Payload.compile(self.value[name])
         except BadTemplate as error:
-            for pointer, message in error.problems:
-                self.problems.add(self.at(name) + pointer, message)
+            at = self.at(name)
+            for pointer, message, detail in error.problems:
+                self.problems.add(at + pointer, message, at=at, detail=detail)
             return None
+        self.variables.read |= payload.template.variables
+        return payload
+
+    def computed(self, name: str) -> Computed | None:
+        """Return a field in JSONata, which is any JSON with expressions in it, or None."""
+        if not self.has(name):
+            return None
+        try:
+            field = Computed.compile(self.value[name], self.trail + name)
+        except BadExpressions as error:
+            for pointer, message in error.problems:
+                self.problems.add(self.at(name) + pointer, message, INVALID_EXPRESSION)
+            return None
+        self.variables.read |= field.expressions.variables
+        return field
+
+    def is_expression(self, name: str) -> bool:
+        """Return whether a field is one JSONata expression as a whole."""
+        value = self.value.get(name)
+        return self.is_jsonata and isinstance(value, str) and unwrap(value) is not None
 
     def child(self, name: str) -> Node | None:
         """Return a field that is an object, or None."""
         value = self._typed(name, dict)
-        return None if value is None else Node(value, self.at(name), self.problems)
+        return None if value is None else self._below(value, self.at(name), name)
 
     def children(self, name: str, maximum: int) -> list[Node] | None:
         """Return a field that is an array of objects, or None."""
@@ -196,7 +328,7 @@ class Node:
         if len(values) > maximum:
             self.wrong(name, f"{len(values)} entries are over the limit of {maximum}")
             return None
-        return list(self._objects(self.at(name), values))
+        return list(self._objects(name, values))
 
     def texts(self, name: str, maximum: int) -> list[str]:
         """Return a field that is a non-empty array of strings; empty when it is something else."""
@@ -212,13 +344,23 @@ class Node:
                 self.problems.add(pointer_to(self.at(name), index), message)
         return [value for value in values if isinstance(value, str)]
 
-    def _objects(self, pointer: str, values: list[Json]) -> Iterator[Node]:
+    def _objects(self, name: str, values: Iterable[Json]) -> Iterator[Node]:
         for index, value in enumerate(values):
-            at = pointer_to(pointer, index)
+            at = pointer_to(self.at(name), index)
             if isinstance(value, dict):
-                yield Node(value, at, self.problems)
+                yield self._below(value, at, f"{name}[{index}]")
             else:
                 self.problems.add(at, f"Expected a value of type Object but was {type_of(value)}")
+
+    def _below(self, value: dict[str, Json], pointer: str, step: str) -> Node:
+        return Node(
+            value,
+            pointer,
+            self.problems,
+            self.language,
+            trail=f"{self.trail}{step}/",
+            variables=self.variables,
+        )
 
     def _typed(self, name: str, expected: type[_T]) -> _T | None:
         if not self.has(name):

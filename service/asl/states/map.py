@@ -5,12 +5,14 @@ ASL spec: "Map State"; Step Functions guide: "Using Map state in Inline mode".
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from service.asl.computed import RESULT, Computed, JsonataFlow
 from service.asl.context import Visit
-from service.asl.dataflow import Payload, find, shortened
-from service.asl.errors import RUNTIME, ExecutionError
+from service.asl.dataflow import IDENTITY, Payload, find, shortened
+from service.asl.errors import RUNTIME, EvaluationFailed, ExecutionError
 from service.asl.execution import OpenFork
 from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.states.base import (
@@ -23,34 +25,42 @@ from service.asl.states.base import (
     read_common,
     read_retriers,
 )
-from service.asl.states.fields import NOT_SUPPORTED, Node, shown
+from service.asl.states.fields import NOT_SUPPORTED, Node, shown, type_of
 from service.asl.values import Json
 
 # Step Functions guide, "Using Map state in Inline mode": up to 40 iterations at once.
 INLINE_MAP_CONCURRENCY: Final = 40
+
+# Observed: a variable that holds "1" is as good as one that holds 1.
+_INTEGER_TEXT: Final = re.compile(r"-?[0-9]{1,18}")
+_NUMBER_TEXT: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 _DISTRIBUTED_ONLY: Final = {
     "ItemReader": "ItemReader (Distributed Map)",
     "ItemBatcher": "ItemBatcher (Distributed Map)",
     "ResultWriter": "ResultWriter (Distributed Map)",
     "Label": "Label (Distributed Map)",
-    "Items": "Items (JSONata)",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """A number of the Map's configuration: fixed, or the path to one."""
+    """A number of the Map's configuration: fixed, the path to one, or computed."""
 
     field: str
-    number: float | Path
+    number: float | Path | Computed
+    maximum: int
     is_integer: bool = True
 
     def of(self, value: Json, visit: Visit) -> float:
         """Return the number.
 
-        Raise ExecutionError("States.Runtime") when the path yields no number of the right kind.
+        Raise ExecutionError("States.Runtime") when the path yields no number of the right kind,
+        EvaluationFailed when an expression does not.
         """
+        if isinstance(self.number, Computed):
+            read = self.number.integer if self.is_integer else self.number.number
+            return read(visit, 0, self.maximum)
         if not isinstance(self.number, Path):
             return self.number
         path = self.number.text
@@ -59,8 +69,8 @@ class Amount:
         except PathNotFound as error:
             cause = f"The {self.field} field does not reference an input value: {path}"
             raise ExecutionError(RUNTIME, cause) from error
-        allowed = int if self.is_integer else int | float
-        if isinstance(number, bool) or not isinstance(number, allowed):
+        found = _as_number(number, is_integer=self.is_integer)
+        if found is None:
             written = number if isinstance(number, str) else shortened(number)
             kind = "integer" if self.is_integer else "float"
             cause = (
@@ -68,7 +78,19 @@ class Amount:
                 f"which is not a valid {kind}: {path}"
             )
             raise ExecutionError(RUNTIME, cause)
-        return number
+        return found
+
+
+def _as_number(value: Json, *, is_integer: bool) -> float | None:
+    """Return a number as a number, also one that is given as text, or None."""
+    if isinstance(value, str):
+        pattern = _INTEGER_TEXT if is_integer else _NUMBER_TEXT
+        if not pattern.fullmatch(value):
+            return None
+        return int(value) if is_integer else float(value)
+    if isinstance(value, bool) or not isinstance(value, int if is_integer else int | float):
+        return None
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +104,8 @@ class Map(ForkingState):
 
     scope: str
     start_at: str
-    items_path: Path | None = None
-    item_selector: Payload | None = None
+    items: Path | Computed | None = None
+    item_selector: Payload | Computed | None = None
     max_concurrency: Amount | None = None
     tolerated_count: Amount | None = None
     tolerated_percentage: Amount | None = None
@@ -91,10 +113,9 @@ class Map(ForkingState):
     def enter(self, visit: Visit) -> Fork:
         """Return the fork, with the items.
 
-        Raise ExecutionError("States.Runtime") when there is no list of items, or a limit is not a
-        number.
+        Raise ExecutionError when there is no list of items, or a limit is not a number.
         """
-        value = self.effective_input(visit)
+        value = self.flow.selected(visit)
         items = self._items(value, visit)
         fork = OpenFork(
             items,
@@ -102,7 +123,7 @@ class Map(ForkingState):
             self._concurrency(value, visit),
             is_map=True,
             failures_max=self._failures_max(value, visit, len(items)),
-            source=None if self.item_selector is None else value,
+            source=value if isinstance(self.item_selector, Payload) else None,
         )
         return Fork(fork, ("MapStateStarted", {"length": len(items)}))
 
@@ -110,7 +131,9 @@ class Map(ForkingState):
         """Return where an iteration begins: with its item, or what ItemSelector makes of it."""
         assert isinstance(fork.items, list), fork.items
         value = fork.items[index]
-        if self.item_selector is not None:
+        if isinstance(self.item_selector, Computed):
+            value = self.item_selector.for_item(visit, index, value)
+        elif self.item_selector is not None:
             value = self.item_selector.for_item(fork.source, visit, index, value)
         return Branch(self.scope, self.start_at, value)
 
@@ -119,7 +142,14 @@ class Map(ForkingState):
         return f"MapIteration{outcome}", {"name": self.name, "index": index}
 
     def _items(self, value: Json, visit: Visit) -> list[Json]:
-        path = self.items_path
+        if isinstance(self.items, Computed):
+            return self.items.items(visit)
+        if isinstance(self.flow, JsonataFlow):
+            if not isinstance(value, list):
+                cause = f"Map state input must be an array but was: {shortened(value)}"
+                raise EvaluationFailed(cause, None)
+            return value
+        path = self.items
         try:
             items = value if path is None else find(path, value, visit)
         except PathNotFound as error:
@@ -127,13 +157,9 @@ class Map(ForkingState):
             cause = f"Invalid path '{path.text}' : {error}"
             raise ExecutionError(RUNTIME, cause) from error
         if not isinstance(items, list):
-            at = (
-                "$"
-                if path is None
-                else path.text.removeprefix("$")
-                if path.root == "context"
-                else path.text
-            )
+            at = "$" if path is None else path.text
+            if path is not None and path.root == "context":
+                at = path.text.removeprefix("$")
             raise ExecutionError(RUNTIME, f'Reference path "{at}" must point to array.')
         return items
 
@@ -161,32 +187,46 @@ class Map(ForkingState):
 
 def read(node: Node, name: str, scopes: list[Node]) -> Map:
     """Return the state, noting what is wrong; `scopes` gets the iteration, to be read in turn."""
-    common = read_common(node, name)
+    common = read_common(node, name, "ResultSelector", "ResultPath", "Assign", result=RESULT)
     node.refuse(_DISTRIBUTED_ONLY)
     processor = _read_processor(node)
     if processor is not None:
         scopes.append(processor)
-    selector = node.exclusive("ItemSelector", "Parameters")
-    items_path = node.reference_path("ItemsPath")
     return Map(
         name=name,
         next=common.next,
-        input_path=common.input_path,
-        result_selector=node.payload("ResultSelector"),
-        result_path=node.placement("ResultPath"),
-        output_path=common.output_path,
+        flow=common.flow,
         retriers=read_retriers(node),
         catchers=read_catchers(node),
         scope="" if processor is None else processor.pointer,
         start_at="" if processor is None else processor.text("StartAt") or "",
-        items_path=None if items_path is None or items_path.text == "$" else items_path,
-        item_selector=None if selector is None else node.payload(selector),
+        items=_read_items(node),
+        item_selector=_read_selector(node),
         max_concurrency=_read_amount(node, "MaxConcurrency", SECONDS_MAX),
         tolerated_count=_read_amount(node, "ToleratedFailureCount", SECONDS_MAX),
         tolerated_percentage=_read_amount(
             node, "ToleratedFailurePercentage", 100, is_integer=False
         ),
     )
+
+
+def _read_items(node: Node) -> Path | Computed | None:
+    if not node.is_jsonata:
+        path = node.reference_path("ItemsPath")
+        return None if path is None or path.text == IDENTITY else path
+    if node.has("Items") and not node.is_expression("Items"):
+        items = node.raw("Items")
+        if not isinstance(items, list):
+            node.wrong("Items", f"Expected a value of type Array but was {type_of(items)}")
+            return None
+    return node.computed("Items")
+
+
+def _read_selector(node: Node) -> Payload | Computed | None:
+    if node.is_jsonata:
+        return node.computed("ItemSelector")
+    field = node.exclusive("ItemSelector", "Parameters")
+    return None if field is None else node.payload(field)
 
 
 def _read_processor(node: Node) -> Node | None:
@@ -210,9 +250,16 @@ def _read_processor(node: Node) -> Node | None:
 
 
 def _read_amount(node: Node, field: str, maximum: int, *, is_integer: bool = True) -> Amount | None:
-    node.exclusive(field, f"{field}Path")
-    number = node.integer(field, 0, maximum) if is_integer else node.number(field, 0, maximum)
-    if number is not None:
-        return Amount(field, number, is_integer)
-    path = node.reference_path(f"{field}Path")
-    return None if path is None else Amount(f"{field}Path", path, is_integer)
+    if node.is_expression(field):
+        computed = node.computed(field)
+        return None if computed is None else Amount(field, computed, maximum, is_integer)
+    number: float | None
+    if is_integer:
+        number = node.integer(field, 0, maximum)
+    else:
+        number = node.number(field, 0.0, float(maximum))
+    if not node.is_jsonata:
+        node.exclusive(field, f"{field}Path")
+        if number is None and (path := node.reference_path(f"{field}Path")) is not None:
+            return Amount(f"{field}Path", path, maximum, is_integer)
+    return None if number is None else Amount(field, number, maximum, is_integer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from service.asl.computed import RESULT
 from service.asl.context import Visit
 from service.asl.execution import OpenFork
 from service.asl.states.base import (
@@ -30,9 +31,12 @@ class Parallel(ForkingState):
     branches: tuple[tuple[str, str], ...]  # (scope, start_at)
 
     def enter(self, visit: Visit) -> Fork:
-        """Return the fork: every branch begins at once."""
+        """Return the fork: every branch begins at once.
+
+        Raise ExecutionError when the input of the branches cannot be made.
+        """
         length = len(self.branches)
-        fork = OpenFork(self.effective_input(visit), length, length, is_map=False)
+        fork = OpenFork(self.flow.arguments(visit), length, length, is_map=False)
         return Fork(fork, ("ParallelStateStarted", None))
 
     def branch(self, visit: Visit, fork: OpenFork, index: int) -> Branch:
@@ -47,7 +51,8 @@ class Parallel(ForkingState):
 
 def read(node: Node, name: str, scopes: list[Node]) -> Parallel:
     """Return the state, noting what is wrong; `scopes` gets the branches, to be read in turn."""
-    common = read_common(node, name)
+    fields = ("Parameters", "ResultSelector", "ResultPath", "Arguments", "Assign")
+    common = read_common(node, name, *fields, result=RESULT)
     branches: list[Node] = []
     if node.require("Branches"):
         branches = node.children("Branches", BRANCHES_MAX) or []
@@ -57,11 +62,7 @@ def read(node: Node, name: str, scopes: list[Node]) -> Parallel:
     return Parallel(
         name=name,
         next=common.next,
-        input_path=common.input_path,
-        parameters=node.payload("Parameters"),
-        result_selector=node.payload("ResultSelector"),
-        result_path=node.placement("ResultPath"),
-        output_path=common.output_path,
+        flow=common.flow,
         retriers=read_retriers(node),
         catchers=read_catchers(node),
         branches=tuple((branch.pointer, branch.text("StartAt") or "") for branch in branches),

@@ -28,21 +28,19 @@ class Pass(State):
 
     def enter(self, visit: Visit) -> Goto:
         """Return the way to the next state: a Pass state waits for nothing."""
-        value = self.effective_input(visit)
+        value = self.flow.arguments(visit)
         if not isinstance(self.result, _Absent):
             value = self.result
-        return self.resume(visit, value)
+        return self.goto(visit, value)
 
 
 def read(node: Node, name: str) -> Pass:
     """Return the state, noting what is wrong with it."""
-    common = read_common(node, name)
+    common = read_common(node, name, "Parameters", "ResultPath", "Assign")
+    has_result = not node.is_jsonata and node.has("Result")
     return Pass(
         name=name,
         next=common.next,
-        input_path=common.input_path,
-        parameters=node.payload("Parameters"),
-        result=node.raw("Result") if node.has("Result") else _ABSENT,
-        result_path=node.placement("ResultPath"),
-        output_path=common.output_path,
+        flow=common.flow,
+        result=node.raw("Result") if has_result else _ABSENT,
     )

@@ -17,11 +17,10 @@ class Succeed(State):
     type: ClassVar[str] = "Succeed"
 
     def enter(self, visit: Visit) -> Goto:
-        """Return the end of the frame, with what InputPath and OutputPath leave of the input."""
-        return self.resume(visit, self.effective_input(visit))
+        """Return the end of the frame, with what the fields leave of the input."""
+        return self.goto(visit, self.flow.arguments(visit))
 
 
 def read(node: Node, name: str) -> Succeed:
     """Return the state, noting what is wrong with it."""
-    common = read_common(node, name, has_next=False)
-    return Succeed(name=name, input_path=common.input_path, output_path=common.output_path)
+    return Succeed(name=name, flow=read_common(node, name, has_next=False).flow)

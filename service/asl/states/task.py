@@ -11,10 +11,12 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from service.asl.commands import RunTask
+from service.asl.computed import RESULT, Computed
 from service.asl.context import Visit
-from service.asl.dataflow import check_size, find, shortened
+from service.asl.dataflow import Payload, check_size, find, shortened
 from service.asl.errors import HEARTBEAT_TIMEOUT, RUNTIME, TIMEOUT, ExecutionError
 from service.asl.execution import OpenTask
+from service.asl.query.jsonata import unwrap
 from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.retry import Failure
 from service.asl.states.base import (
@@ -55,7 +57,7 @@ class LambdaFunction:
         """Return the name by which Step Functions complains about a result."""
         return self.arn
 
-    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, ...]:
+    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, EventDetails]:
         """Return the history events of a task that begins."""
         details: dict[str, Json] = {"resource": self.arn, "input": command.parameters}
         if command.timeout_seconds is not None:
@@ -85,7 +87,7 @@ class ServiceCall:
         """Return the name by which Step Functions complains about a result."""
         return self.service
 
-    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, ...]:
+    def scheduled(self, command: RunTask, visit: Visit) -> tuple[EventDetails, EventDetails]:
         """Return the history events of a task that begins."""
         details = self._details() | {
             "region": region_of(visit.about.machine_arn),
@@ -112,18 +114,21 @@ class ServiceCall:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """TimeoutSeconds or HeartbeatSeconds: a number of seconds, or the path to one."""
+    """TimeoutSeconds or HeartbeatSeconds: a number of seconds, the path to one, or computed."""
 
     field: str
-    seconds: int | Path
+    seconds: int | Path | Computed
 
     def of(self, value: Json, visit: Visit) -> int:
         """Return the number of seconds.
 
-        Raise ExecutionError("States.Runtime") when the path yields no positive integer.
+        Raise ExecutionError("States.Runtime") when the path yields no positive integer,
+        EvaluationFailed when an expression does not.
         """
         if isinstance(self.seconds, int):
             return self.seconds
+        if isinstance(self.seconds, Computed):
+            return self.seconds.integer(visit, 1, SECONDS_MAX)
         try:
             seconds = find(self.seconds, value, visit)
         except PathNotFound as error:
@@ -140,6 +145,24 @@ class Limit:
         raise ExecutionError(RUNTIME, cause)
 
 
+@dataclass(frozen=True, slots=True)
+class Role:
+    """Credentials: the role to call with. It is told in the history; handlers have no roles."""
+
+    arn: Payload | Computed
+
+    def of(self, value: Json, visit: Visit) -> Json:
+        """Return the ARN of the role.
+
+        Raise ExecutionError when it cannot be made.
+        """
+        if isinstance(self.arn, Computed):
+            return self.arn.of(visit)
+        credentials = self.arn.of(value, visit)
+        assert isinstance(credentials, dict), credentials
+        return credentials["RoleArn"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(State):
     """Have a handler do something and go on with its answer."""
@@ -150,17 +173,22 @@ class Task(State):
     target: LambdaFunction | ServiceCall
     timeout: Limit | None = None
     heartbeat: Limit | None = None
+    role: Role | None = None
 
     def enter(self, visit: Visit) -> Park:
         """Return the command, which the frame waits for.
 
         Raise ExecutionError when the parameters or limits cannot be made of the input.
         """
-        value = visit.input if self.input_path is None else self.input_path.of(visit.input, visit)
+        flow = self.flow
+        value = visit.input
+        if not (self.timeout is None and self.heartbeat is None and self.role is None):
+            value = flow.selected(visit)
         timeout = None if self.timeout is None else self.timeout.of(value, visit)
         heartbeat = None if self.heartbeat is None else self.heartbeat.of(value, visit)
-        if self.parameters is not None:
-            value = self.parameters.of(value, visit)
+        role = None if self.role is None else self.role.of(value, visit)
+        value = flow.arguments(visit)
+        if value is not visit.input:  # that was measured when it was made
             check_size(value, self.name)
         command = RunTask(
             visit.next_event_id,
@@ -173,7 +201,11 @@ class Task(State):
             heartbeat,
         )
         waiting = OpenTask(command, after(visit.now, timeout), after(visit.now, heartbeat))
-        return Park(waiting, self.target.scheduled(command, visit))
+        scheduled, started = self.target.scheduled(command, visit)
+        if role is not None:
+            type_, details = scheduled
+            scheduled = type_, (details or {}) | {"taskCredentials": {"roleArn": role}}
+        return Park(waiting, (scheduled, started))
 
 
 def after(now: datetime, seconds: int | None) -> datetime | None:
@@ -195,36 +227,53 @@ def function_name_of(text: str) -> str:
 
 def read(node: Node, name: str) -> Task:
     """Return the state, noting what is wrong with it."""
-    common = read_common(node, name)
+    fields = ("Parameters", "ResultSelector", "ResultPath", "Arguments", "Assign")
+    common = read_common(node, name, *fields, result=RESULT)
     node.require("Resource")
-    node.refuse({"Credentials": "Credentials (cross-account calls)"})
     target = _read_target(node)
     timeout, heartbeat = _read_limit(node, "TimeoutSeconds"), _read_limit(node, "HeartbeatSeconds")
     _check_heartbeat(node, timeout, heartbeat)
     return Task(
         name=name,
         next=common.next,
-        input_path=common.input_path,
-        parameters=node.payload("Parameters"),
-        result_selector=node.payload("ResultSelector"),
-        result_path=node.placement("ResultPath"),
-        output_path=common.output_path,
+        flow=common.flow,
         retriers=read_retriers(node),
         catchers=read_catchers(node),
         target=target,
         timeout=timeout,
         heartbeat=heartbeat,
+        role=_read_role(node),
     )
+
+
+def _read_role(node: Node) -> Role | None:
+    credentials = node.child("Credentials")
+    if credentials is None:
+        return None
+    fields = ("RoleArn",) if node.is_jsonata else ("RoleArn", "RoleArn.$")
+    field = credentials.exclusive(*fields)
+    if field is None:
+        message = "The field 'RoleArn' is required but was missing"
+        node.problems.add(credentials.pointer, message)
+        return None
+    arn: Payload | Computed | None
+    arn = credentials.computed(field) if node.is_jsonata else node.payload("Credentials")
+    if field == "RoleArn" and not credentials.is_expression(field):
+        credentials.text(field)
+    credentials.close()
+    return None if arn is None else Role(arn)
 
 
 def literal_function_name(node: Node, target: LambdaFunction | ServiceCall) -> str | None:
     """Return the bare name of the function that a task calls, or None unless it is literal."""
     if isinstance(target, LambdaFunction):
         return target.name
-    parameters = node.raw("Parameters")
+    parameters = node.raw("Arguments" if node.is_jsonata else "Parameters")
     name = parameters.get("FunctionName") if isinstance(parameters, dict) else None
     is_invoke = (target.service, target.action) == ("lambda", "invoke")
-    return function_name_of(name) if is_invoke and isinstance(name, str) else None
+    if not (is_invoke and isinstance(name, str)) or (node.is_jsonata and unwrap(name) is not None):
+        return None
+    return function_name_of(name)
 
 
 def _read_target(node: Node) -> LambdaFunction | ServiceCall:
@@ -246,6 +295,12 @@ def _read_target(node: Node) -> LambdaFunction | ServiceCall:
 
 
 def _read_limit(node: Node, field: str) -> Limit | None:
+    if node.is_expression(field):
+        computed = node.computed(field)
+        return None if computed is None else Limit(field, computed)
+    if node.is_jsonata:
+        seconds = node.integer(field, 1, SECONDS_MAX)
+        return None if seconds is None else Limit(field, seconds)
     node.exclusive(field, f"{field}Path")
     if (seconds := node.integer(field, 1, SECONDS_MAX)) is not None:
         return Limit(field, seconds)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, Final, TypeAlias
 
+from service.asl.computed import Computed
 from service.asl.context import Visit
-from service.asl.dataflow import find, shortened
-from service.asl.errors import RUNTIME, ExecutionError
+from service.asl.dataflow import CAUSE_VALUE_CHARACTERS_MAX, find, shortened
+from service.asl.errors import RUNTIME, EvaluationFailed, ExecutionError
 from service.asl.execution import OpenWait
 from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.states.base import SECONDS_MAX, Goto, Park, State, read_common
@@ -97,27 +98,68 @@ class TimestampPath:
         return _bounded(visit, moment)
 
 
-Until: TypeAlias = Seconds | SecondsPath | Timestamp | TimestampPath
+@dataclass(frozen=True, slots=True)
+class ComputedSeconds:
+    """A number of seconds that an expression yields."""
+
+    field: Computed
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over.
+
+        Raise EvaluationFailed unless the expression yields an integer within limits.
+        """
+        return _later(visit, self.field.integer(visit, 0, SECONDS_MAX))
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedTimestamp:
+    """A moment that an expression yields."""
+
+    field: Computed
+
+    def resolve(self, value: Json, visit: Visit) -> datetime:
+        """Return the moment at which the wait is over.
+
+        Raise EvaluationFailed unless the expression yields a timestamp, ExecutionError
+        ("States.Runtime") when it is too far ahead.
+        """
+        text = self.field.text(visit)
+        try:
+            moment = parse_timestamp(text)
+        except ValueError as error:
+            cause = (
+                "The Timestamp field cannot be parsed as an ISO-8601 extended offset "
+                f"date-time format string: {text[:CAUSE_VALUE_CHARACTERS_MAX]}"
+            )
+            raise EvaluationFailed(cause, self.field.location) from error
+        return _bounded(visit, moment)
+
+
+Until: TypeAlias = (
+    Seconds | SecondsPath | Timestamp | TimestampPath | ComputedSeconds | ComputedTimestamp
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wait(State):
-    """Hold the frame until a moment, which may be named in four ways, or until a signal."""
+    """Hold the frame until a moment, which may be named in several ways, or until a signal."""
 
     type: ClassVar[str] = "Wait"
+    fails_after_entry: ClassVar[bool] = True
 
     until: Until
 
     def enter(self, visit: Visit) -> Park:
         """Return the wait. A moment already past still parks: its timer is due at once.
 
-        Raise ExecutionError("States.Runtime") when a path yields no integer or timestamp.
+        Raise ExecutionError when a path or an expression yields no integer or timestamp.
         """
-        return Park(OpenWait(self.until.resolve(self.effective_input(visit), visit)))
+        return Park(OpenWait(self.until.resolve(self.flow.selected(visit), visit)))
 
     def resume(self, visit: Visit, result: Json) -> Goto:
         """Return the way to the next state; a wait has no result, its input goes on."""
-        return Goto(self.next, self.output_of(visit, self.effective_input(visit)))
+        return self.goto(visit, self.flow.selected(visit))
 
 
 def _selected(field: str, path: Path, value: Json, visit: Visit) -> Json:
@@ -142,28 +184,35 @@ def _bounded(visit: Visit, moment: datetime) -> datetime:
 
 def read(node: Node, name: str) -> Wait:
     """Return the state, noting what is wrong with it."""
-    common = read_common(node, name)
-    if node.exclusive(*_FORMS) is None:
-        node.problems.add(node.pointer, f"One of these fields is required: [{', '.join(_FORMS)}]")
+    common = read_common(node, name, "Assign")
+    forms = [form for form in _FORMS if not (node.is_jsonata and form.endswith("Path"))]
+    if node.exclusive(*forms) is None:
+        node.problems.add(node.pointer, f"One of these fields is required: [{', '.join(forms)}]")
     return Wait(
-        name=name,
-        next=common.next,
-        input_path=common.input_path,
-        output_path=common.output_path,
-        until=_read_until(node) or Seconds(0),
+        name=name, next=common.next, flow=common.flow, until=_read_until(node) or Seconds(0)
     )
 
 
 def _read_until(node: Node) -> Until | None:
+    if node.is_expression("Seconds"):
+        field = node.computed("Seconds")
+        return None if field is None else ComputedSeconds(field)
+    if node.is_expression("Timestamp"):
+        field = node.computed("Timestamp")
+        return None if field is None else ComputedTimestamp(field)
     if (seconds := node.integer("Seconds", 0, SECONDS_MAX)) is not None:
         return Seconds(seconds)
-    if (path := node.reference_path("SecondsPath")) is not None:
-        return SecondsPath(path)
-    if (path := node.reference_path("TimestampPath")) is not None:
-        return TimestampPath(path)
     if (text := node.text("Timestamp")) is not None:
         try:
             return Timestamp(parse_timestamp(text))
         except ValueError:
             node.wrong("Timestamp", "String does not match RFC3339 timestamp")
+    return None if node.is_jsonata else _read_path(node)
+
+
+def _read_path(node: Node) -> Until | None:
+    if (path := node.reference_path("SecondsPath")) is not None:
+        return SecondsPath(path)
+    if (path := node.reference_path("TimestampPath")) is not None:
+        return TimestampPath(path)
     return None

@@ -1,0 +1,20 @@
+"""What a JSONPath template or intrinsic function is evaluated against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from service.asl.values import Json, Random
+
+NO_VARIABLES: Final[Mapping[str, Json]] = MappingProxyType({})
+
+
+class Scope(NamedTuple):
+    """The value behind `$`, the Context Object behind `$$`, the variables behind `$name`."""
+
+    value: Json
+    context: Json
+    random: Random
+    variables: Mapping[str, Json] = NO_VARIABLES
