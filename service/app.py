@@ -23,6 +23,7 @@ from service.api.ops import OpsDeps, create_ops_app
 from service.api.ports import Inbox
 from service.api.public import PublicDeps, create_public_app
 from service.api.server import Served, serve_app
+from service.api.stepfunctions import Action, Executions, Machines
 from service.asl import Json, Problem, StateMachine
 from service.config import Config, SmtpUrl
 from service.definition_files import DefinitionFiles
@@ -30,6 +31,7 @@ from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.engine import Engine, Settings
+from service.engine.express import Express
 from service.engine.ports import Answer, CoroutineHandler, Task, Unavailable
 from service.engine.random import SystemRandom
 from service.engine.turn import Surroundings
@@ -38,6 +40,8 @@ from service.store import (
     Accounts,
     Database,
     DefinitionRows,
+    ExecutionRows,
+    MachineRows,
     Notifier,
     PostgresStore,
     migrate,
@@ -46,6 +50,7 @@ from service.store import (
 from service.tasks import (
     ACCOUNT_TASKS,
     EmailTasks,
+    LambdaEndpoint,
     MailSettings,
     Registry,
     close_ended,
@@ -88,14 +93,21 @@ def smtp_transport(url: SmtpUrl) -> SmtpTransport:
 
 
 def missing_handlers(
-    handlers: Sequence[str], *, region: str, account: str
+    handlers: Sequence[str], *, region: str, account: str, lambda_endpoint: str | None = None
 ) -> Callable[[StateMachine], Sequence[Problem]]:
     """Return what says which tasks of a definition nothing here performs, without any part built.
 
-    `handlers` are the modules of HANDLERS. Raises BadHandlers with all problems in them.
+    `handlers` are the modules of HANDLERS; at a `lambda_endpoint` there may be any function.
+    Raises BadHandlers with all problems in them.
     """
     performers = {name: CoroutineHandler(_never) for name in BUILT_IN} | load_handlers(handlers)
-    return Registry(performers, region=region, account=account).missing
+    elsewhere = None if lambda_endpoint is None else LambdaEndpoint(lambda_endpoint)
+    registry = Registry(performers, region=region, account=account, elsewhere=elsewhere)
+    return registry.missing
+
+
+def _lambda_endpoint(config: Config) -> LambdaEndpoint | None:
+    return None if config.lambda_endpoint is None else LambdaEndpoint(config.lambda_endpoint)
 
 
 async def _never(input: Json, task: Task) -> Answer:
@@ -135,6 +147,7 @@ class Service:
         self._transport = transport or smtp_transport(config.smtp_url)
         tokens = Tokens(config.secret_key)
         accounts = Accounts(self._database)
+        self._lambda = _lambda_endpoint(config)
         registry = Registry(
             {
                 **ACCOUNT_TASKS,
@@ -143,28 +156,32 @@ class Service:
             },
             region=config.aws_region,
             account=config.aws_account_id,
+            elsewhere=self._lambda,
         )
         self._definitions = Definitions(DefinitionRows(self._database))
         self._notifier = Notifier(self._database)
+        surroundings = Surroundings(
+            handlers=registry,
+            clock=self._clock,
+            random=SystemRandom(),
+            time_scale=config.wait_time_scale,
+            on_ended=close_ended,
+        )
+        arns = Arns(config.aws_region, config.aws_account_id)
         self.engine = Engine(
             PostgresStore(self._database),
             self._definitions,
-            Surroundings(
-                handlers=registry,
-                clock=self._clock,
-                random=SystemRandom(),
-                time_scale=config.wait_time_scale,
-                on_ended=close_ended,
-            ),
+            surroundings,
             self._clock,
             Settings(
                 lease_seconds=config.lease_seconds,
                 shutdown_seconds=config.shutdown_seconds,
                 retention_days=config.retention_days,
             ),
-            Arns(config.aws_region, config.aws_account_id),
+            arns,
             hint=self._notifier.notify,
         )
+        self._express = Express(surroundings, self.engine.request)
         self._files = DefinitionFiles(config.workflows_dir, self._definitions, registry.missing)
         self._accounts = accounts
         self.signups = Signups(
@@ -191,13 +208,31 @@ class Service:
                     self.engine, accounts, self._clock, allow_test_domains=allow_test_domains
                 ),
                 probe=self,
+                actions=self._actions(registry, arns),
                 keys=config.ops_keys,
                 inbox=inbox,
+                now=self._clock.now,
             )
         )
         self._smtp_reason: str | None = None
         self._duties: list[asyncio.Task[None]] = []
         self._served: list[Served] = []
+
+    def _actions(self, registry: Registry, arns: Arns) -> dict[str, Action]:
+        machines = MachineRows(self._database)
+        executions = ExecutionRows(self._database)
+        return {
+            **Machines(machines, self._definitions, registry.missing, arns).actions(),
+            **Executions(
+                self.engine,
+                self._express,
+                machines,
+                executions,
+                self._definitions,
+                arns,
+                self._clock.now,
+            ).actions(),
+        }
 
     def _email_tasks(self, accounts: Accounts, tokens: Tokens) -> EmailTasks:
         config = self._config
@@ -265,7 +300,10 @@ class Service:
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
         await asyncio.gather(*(served.close() for served in reversed(self._served)))
+        await self._express.close(self._config.shutdown_seconds)
         await self.engine.close()
+        if self._lambda is not None:
+            await self._lambda.close()
         await self._notifier.close()
         await self._transport.close()
         await self._database.close()

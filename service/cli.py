@@ -1,4 +1,4 @@
-"""The command: demo, serve, migrate, validate, doctor.
+"""The command: demo, serve, migrate, validate, simulate, doctor.
 
 Exit codes: 0 done, 1 the answer is "no" (an invalid file, a failed check), 2 wrong usage or
 configuration.
@@ -22,15 +22,29 @@ from service.app import (
     product_version,
     run_until_stopped,
 )
-from service.asl import InvalidDefinition
+from service.asl import InvalidDefinition, Json, StateMachine
 from service.config import BadConfiguration, Config, load_config
-from service.definition_files import read_definition
+from service.definition_files import SUFFIX, read_definition
 from service.doctor import examine
+from service.documents import INPUT_DEPTH_MAX, loads
 from service.engine.ports import Unavailable
 from service.log import configure
 from service.mail import BadTemplates, InvalidHeader
+from service.simulation import (
+    SIGNUP_INPUT,
+    BadCases,
+    Case,
+    check_input,
+    failures_of,
+    names_of,
+    play,
+    read_cases,
+    render,
+    single_case,
+)
 from service.store import Database, migrate
 from service.tasks import BadHandlers
+from service.tasks.simulated import SimulatedAccount
 
 DONE: Final = 0
 NO: Final = 1
@@ -84,6 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     validation.add_argument("files", nargs="+", type=Path, metavar="FILE")
     validation.set_defaults(run=_validate)
 
+    simulation = commands.add_parser(
+        "simulate", help="play an ASL file in virtual time, its tasks answering as told"
+    )
+    simulation.add_argument("file", type=Path, metavar="FILE")
+    simulation.add_argument(
+        "--input", type=_json, metavar="JSON", help="of one run, or of the cases that have none"
+    )
+    simulation.add_argument(
+        "--cases", type=Path, metavar="CASES", help="what is played; default: NAME.cases.json"
+    )
+    simulation.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="of the random numbers (default: 1)"
+    )
+    simulation.set_defaults(run=_simulate)
+
     doctor = commands.add_parser("doctor", help="check database, schema, SMTP and workflows")
     doctor.set_defaults(run=_doctor)
     return parser
@@ -120,19 +149,71 @@ async def _bring_up_to_date(config: Config) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     handlers = [name.strip() for name in os.environ.get("HANDLERS", "").split(",") if name.strip()]
-    missing = missing_handlers(handlers, region="us-east-1", account="000000000000")
+    missing = missing_handlers(
+        handlers,
+        region="us-east-1",
+        account="000000000000",
+        lambda_endpoint=os.environ.get("LAMBDA_ENDPOINT") or None,
+    )
     code = DONE
     for path in options.files:
         try:
             read_definition(path, missing)
         except InvalidDefinition as error:
             code = NO
-            for p in error.problems:
-                place = f"{path}:{p.line}:{p.column}"
-                print(f"{place}: {p.code} {p.message} (at {p.pointer or '/'})")
+            _print_problems(path, error)
         except OSError as error:
             return _complain(f"{path}: {error.strerror}")
     return code
+
+
+def _print_problems(path: Path, error: InvalidDefinition) -> None:
+    for p in error.problems:
+        place = f"{path}:{p.line}:{p.column}"
+        print(f"{place}: {p.code} {p.message} (at {p.pointer or '/'})")
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    try:
+        # A function that nothing here performs is no problem as long as a case tells its results.
+        machine = read_definition(options.file, lambda machine: [])
+        cases = _cases(options, machine)
+    except InvalidDefinition as error:
+        _print_problems(options.file, error)
+        return NO
+    except BadCases as error:
+        return _complain(f"{error.path} is wrong:", error.problems)
+    except OSError as error:
+        return _complain(f"{error.filename}: {error.strerror}")
+    failed = 0
+    for case in cases:
+        played = play(machine, case, SimulatedAccount(case.data), options.seed)
+        print(render(played), end="\n\n")
+        failed += bool(failures_of(played))
+    print(f"{len(cases)} played, {failed} failed (seed {options.seed})")
+    return NO if failed else DONE
+
+
+def _cases(options: argparse.Namespace, machine: StateMachine) -> list[Case]:
+    """Return the cases named, or those beside the file; one run when there are none, or when only
+    an input is given.
+    """
+    path = options.cases
+    if path is None and options.input is None:
+        name = options.file.name.removesuffix(SUFFIX)
+        beside = options.file.with_name(f"{name}.cases.json")
+        path = beside if beside.exists() else None
+    input = SIGNUP_INPUT if options.input is None else options.input
+    if path is None:
+        return [single_case(input)]
+    return read_cases(path, names_of(machine, SimulatedAccount.functions), input)
+
+
+def _json(text: str) -> Json:
+    try:
+        return check_input(loads(text, depth_max=INPUT_DEPTH_MAX))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r}: {error}") from error
 
 
 def _doctor(options: argparse.Namespace) -> int:

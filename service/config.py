@@ -278,6 +278,7 @@ class Config(BaseSettings):
     handlers: Annotated[tuple[_Module, ...], BeforeValidator(_listed)] = Field(
         (), description="the name of a Python module"
     )
+    lambda_endpoint: Annotated[str, AfterValidator(_base_url)] | None = None
     wait_time_scale: float = Field(1.0, gt=0, le=1000)
     """Workflows: their files, the one a signup starts, the tasks they may call, how time passes."""
 

@@ -94,7 +94,10 @@ async def _examine_smtp(config: Config) -> Finding:
 
 def _examine_workflows(config: Config) -> list[Finding]:
     missing = missing_handlers(
-        config.handlers, region=config.aws_region, account=config.aws_account_id
+        config.handlers,
+        region=config.aws_region,
+        account=config.aws_account_id,
+        lambda_endpoint=config.lambda_endpoint,
     )
     paths = sorted(config.workflows_dir.glob(f"*{SUFFIX}"))
     findings = []

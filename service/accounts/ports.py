@@ -31,7 +31,7 @@ class Engine(Protocol):
 
     async def start(
         self, machine: str, name: str, input: Json, *, key: Key, effects: Sequence[Effect] = ()
-    ) -> None:
+    ) -> object:
         """Start an execution; the rows of `effects` are inserted with it or not at all."""
         ...
 

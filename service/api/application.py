@@ -15,9 +15,15 @@ from service.api.problems import Problem, render_json
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def new_application(middlewares: Sequence[Middleware]) -> web.Application:
+BODY_LIMIT: Final = web.AppKey("body_limit", int)
+
+
+def new_application(
+    middlewares: Sequence[Middleware], body_bytes_max: int = BODY_BYTES_MAX
+) -> web.Application:
     """Return an empty application whose bodies are bounded and whose answers bear no banner."""
-    app = web.Application(middlewares=middlewares, client_max_size=BODY_BYTES_MAX)
+    app = web.Application(middlewares=middlewares, client_max_size=body_bytes_max)
+    app[BODY_LIMIT] = body_bytes_max
     app.on_response_prepare.append(drop_banner)
     return app
 
@@ -36,8 +42,9 @@ async def _answer_expectation(request: web.Request) -> web.StreamResponse | None
     if request.headers.get("Expect", "").lower() != "100-continue":
         problem = Problem("expectation_failed", "100-continue is the only expectation known here.")
         return render_json(request, problem)
-    if (request.content_length or 0) > BODY_BYTES_MAX:
-        return render_json(request, too_large())
+    body_bytes_max = request.app[BODY_LIMIT]
+    if (request.content_length or 0) > body_bytes_max:
+        return render_json(request, too_large(body_bytes_max))
     await request.writer.write(_CONTINUE)
     # The interim response is not the beginning of the answer, which is what this number counts.
     request.writer.output_size = 0

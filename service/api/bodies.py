@@ -49,7 +49,7 @@ async def read_members(request: web.Request) -> dict[str, Json]:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # Not unpacked, so that no small body can become a large one.
         raise Problem("unsupported_media_type", "A body with a content encoding is not taken.")
-    text = _decode(await _read(request))
+    text = _decode(await read_body(request))
     return _form_members(text) if is_form(request) else _json_members(text)
 
 
@@ -62,15 +62,19 @@ def validate(model: type[_Model], members: Mapping[str, Any]) -> _Model:
     raise invalid("invalid_request", *faults)
 
 
-def too_large() -> Problem:
-    """Return the problem of a body over BODY_BYTES_MAX."""
-    return Problem("payload_too_large", f"The body is larger than {BODY_BYTES_MAX} bytes.")
+def too_large(bytes_max: int = BODY_BYTES_MAX) -> Problem:
+    """Return the problem of a body over so many bytes."""
+    return Problem("payload_too_large", f"The body is larger than {bytes_max} bytes.")
 
 
-async def _read(request: web.Request) -> bytes:
+async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> bytes:
+    """Return the body; the application must let that many bytes come.
+
+    Raise Problem for one that is too large (413), too slow (408) or cut short (400).
+    """
     length = request.content_length
-    if length is not None and length > BODY_BYTES_MAX:
-        raise too_large()
+    if length is not None and length > bytes_max:
+        raise too_large(bytes_max)
     try:
         # The timer costs more than the read, and most bodies arrive together with their headers.
         if request.content.is_eof():
@@ -78,7 +82,7 @@ async def _read(request: web.Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS_MAX):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large() from None
+        raise too_large(bytes_max) from None
     except TimeoutError:
         raise Problem(
             "body_timeout", f"The body took longer than {BODY_SECONDS_MAX:g} seconds."

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from service.api.bodies import read_body
 from service.api.problems import Problem
+from service.api.signature import ALGORITHM, BadSignature, check_signature
 
 _OPEN_PATHS: Final = ("/health/live", "/health/ready", "/metrics")
 """What orchestrators and Prometheus ask for, by whatever name, and without a key."""
@@ -20,8 +23,9 @@ _OPEN_PATHS: Final = ("/health/live", "/health/ready", "/metrics")
 _SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
-def guard(keys: Mapping[str, str]) -> Middleware:
-    """Return the middleware that demands one of the keys (id to secret) by HTTP Basic.
+def guard(keys: Mapping[str, str], body_bytes_max: int, now: Callable[[], datetime]) -> Middleware:
+    """Return the middleware that demands one of the keys (id to secret), by HTTP Basic or by AWS
+    Signature V4, for which it reads the body.
 
     Without any key the port is on loopback only, where the danger is a web page in the operator's
     own browser: so the Host must be a loopback name, or a page could reach the port under a name
@@ -33,7 +37,9 @@ def guard(keys: Mapping[str, str]) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path not in _OPEN_PATHS:
-            if pairs:
+            if pairs and _is_signed(request):
+                await _check_signature(request, keys, body_bytes_max, now())
+            elif pairs:
                 _check_key(request, pairs)
             else:
                 _check_host(request)
@@ -44,6 +50,20 @@ def guard(keys: Mapping[str, str]) -> Middleware:
     return middleware
 
 
+def _is_signed(request: web.Request) -> bool:
+    return request.headers.get("Authorization", "").startswith(ALGORITHM)
+
+
+async def _check_signature(
+    request: web.Request, keys: Mapping[str, str], body_bytes_max: int, now: datetime
+) -> None:
+    body = await read_body(request, body_bytes_max)
+    try:
+        check_signature(request.method, request.rel_url, request.headers, body, keys, now)
+    except BadSignature as error:
+        raise _unauthorized(f"The signature does not hold: {error}.") from None
+
+
 def _check_key(request: web.Request, pairs: list[tuple[bytes, bytes]]) -> None:
     given = _credentials(request.headers.get("Authorization", ""))
     # Every pair is compared in full, so that the time tells nothing about any of them.
@@ -52,11 +72,15 @@ def _check_key(request: web.Request, pairs: list[tuple[bytes, bytes]]) -> None:
         for id, secret in pairs
     ]
     if not matches or not any(matches):
-        raise Problem(
-            "unauthorized",
-            "A key of OPS_KEYS is needed, by HTTP Basic.",
-            headers={"WWW-Authenticate": 'Basic realm="countersign ops", charset="UTF-8"'},
-        )
+        raise _unauthorized("A key of OPS_KEYS is needed, by HTTP Basic or AWS Signature V4.")
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(
+        "unauthorized",
+        detail,
+        headers={"WWW-Authenticate": 'Basic realm="countersign ops", charset="UTF-8"'},
+    )
 
 
 def _credentials(header: str) -> tuple[bytes, bytes] | None:
@@ -81,7 +105,8 @@ def _check_host(request: web.Request) -> None:
 
 def _is_loopback(authority: str) -> bool:
     try:
-        name = urlsplit(f"//{authority}").hostname or ""
+        # SDKs put `sync-` before the name for StartSyncExecution and TestState.
+        name = (urlsplit(f"//{authority}").hostname or "").removeprefix("sync-")
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False

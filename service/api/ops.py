@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
@@ -17,7 +18,8 @@ from service.api.guard import guard
 from service.api.middleware import answer_problems
 from service.api.ports import Directory, Inbox
 from service.api.probes import Health, Probe, live, ready
-from service.api.problems import render_json
+from service.api.problems import Problem, render_json
+from service.api.stepfunctions import BODY_BYTES_MAX, Action, StepFunctions, render_fault
 
 # The inbox is a page of the demo's own making, mails in it are in sandboxed frames without scripts;
 # frames made of `srcdoc` come under the same policy, and mails bring their styles in line.
@@ -30,25 +32,36 @@ _INBOX_POLICY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class OpsDeps:
-    """What the ops port is made of. `keys`: id to secret; `inbox`: in the demo only."""
+    """What the ops port is made of. `actions`: those of the Step Functions API; `keys`: id to
+    secret; `inbox`: in the demo only; `now`: what signatures are judged by.
+    """
 
     directory: Directory
     probe: Probe
+    actions: Mapping[str, Action] = field(default_factory=dict)
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     inbox: Inbox | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def create_ops_app(deps: OpsDeps) -> web.Application:
     """Return the ops port's application. Without keys it is for a loopback address only."""
-    app = new_application([answer_problems(render_json), guard(deps.keys)])
+    middlewares = [answer_problems(_render), guard(deps.keys, BODY_BYTES_MAX, deps.now)]
+    app = new_application(middlewares, BODY_BYTES_MAX)
     add_handler(app, "GET", "/health/live", live)
     add_handler(app, "GET", "/health/ready", ready(Health(deps.probe), with_reasons=True))
     add_handler(app, "GET", "/metrics", _metrics)
+    StepFunctions(deps.actions).add_to(app)
     Accounts(deps.directory).add_to(app)
     if deps.inbox is not None:
         add_handler(app, "GET", "/inbox", _inbox_page(deps.inbox))
         add_handler(app, "GET", "/inbox/messages", _inbox_messages(deps.inbox))
     return app
+
+
+def _render(request: web.BaseRequest, problem: Problem) -> web.Response:
+    """Return a problem in the form that the caller of this path knows."""
+    return (render_fault if request.path == "/" else render_json)(request, problem)
 
 
 async def _metrics(request: web.Request) -> web.Response:

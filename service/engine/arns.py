@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,10 @@ class Arns:
 
     def execution(self, machine: str, name: str) -> str:
         return f"arn:aws:states:{self.region}:{self.account_id}:execution:{machine}:{name}"
+
+    def express(self, machine: str, name: str, run: UUID) -> str:
+        """Return the ARN of one run on an EXPRESS machine, where names may repeat."""
+        return f"arn:aws:states:{self.region}:{self.account_id}:express:{machine}:{name}:{run}"
 
     @property
     def role(self) -> str:

@@ -69,6 +69,15 @@ class Definitions:
             self._roles[name] = role_arn
         self._publications += 1
 
+    async def learn(self, name: str, sha256: bytes, role_arn: str | None) -> StateMachine:
+        """Return a machine's definition as the store has just named it; executions that start now
+        take it too, though another replica changed it a moment ago.
+        """
+        machine = await self.pinned(sha256)
+        if (self._currents.get(name), self._roles.get(name)) != (sha256, role_arn):
+            self.take(name, machine, role_arn)
+        return machine
+
     def drop(self, name: str) -> None:
         """Let no new execution of a machine start: the store has it as deleted."""
         self._currents.pop(name, None)

@@ -4,12 +4,14 @@ from service.engine.ports import Task
 from service.tasks.accounts import ACCOUNT_TASKS, close_account, close_ended
 from service.tasks.email import EmailTasks, MailSettings
 from service.tasks.handlers import BadHandlers, handler, load_handlers
+from service.tasks.lambda_ import LambdaEndpoint
 from service.tasks.registry import Registry
 
 __all__ = [
     "ACCOUNT_TASKS",
     "BadHandlers",
     "EmailTasks",
+    "LambdaEndpoint",
     "MailSettings",
     "Registry",
     "Task",

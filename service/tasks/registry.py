@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from service.asl import ExecutionError, Json, Problem, RunTask, StateMachine, TaskFailed
 from service.asl.errors import RUNTIME
+from service.documents import INPUT_DEPTH_MAX, loads
 from service.engine.ports import Answer, CoroutineHandler, Effect, EffectHandler, Handler, Task
+from service.tasks.lambda_ import Invocation, wrapped
 
 INVOKE: Final = re.compile(r"arn:aws[a-z-]*:states:::lambda:invoke")
 FUNCTION_NOT_FOUND: Final = "Lambda.ResourceNotFoundException"
@@ -31,6 +34,8 @@ _FUNCTION = re.compile(
     r"(?:(?:arn:aws[a-z-]*:lambda:(?P<region>[a-z0-9-]+):)?(?P<account>[0-9]{12}):function:)?"
     r"(?P<name>[A-Za-z0-9_-]{1,64})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]{1,128}))?"
 )
+
+_UNFIT_FOR_HEADERS: Final = re.compile(r"[^\x20-\x7e]")
 
 EffectTask: TypeAlias = Callable[[Json], EffectHandler]
 """Make the handler of one input, since its answer depends on it. May raise ExecutionError."""
@@ -48,12 +53,34 @@ class Function:
     qualifier: str | None
 
 
+class Elsewhere(Protocol):
+    """Where functions are that this process has no handler for."""
+
+    def function(self, arn: str) -> CoroutineHandler:
+        """Return what calls a function by its ARN."""
+        ...
+
+    def invocation(self, invocation: Invocation) -> CoroutineHandler:
+        """Return what calls a function as lambda:invoke does, its answer wrapped likewise."""
+        ...
+
+
 class Registry:
     """Every handler of this process by function name. Satisfies `engine.ports.Handlers`."""
 
-    def __init__(self, performers: Mapping[str, Performer], *, region: str, account: str) -> None:
-        """Know `performers`; name functions that are missing by `region` and `account`."""
+    def __init__(
+        self,
+        performers: Mapping[str, Performer],
+        *,
+        region: str,
+        account: str,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
+        """Know `performers`; other functions are called `elsewhere`, or are missing: they are named
+        by `region` and `account` then.
+        """
         self._performers = dict(performers)
+        self._elsewhere = elsewhere
         self._region = region
         self._account = account
 
@@ -61,13 +88,29 @@ class Registry:
         """Return the handler of a task and its input, or the failure when there is none."""
         try:
             if INVOKE.fullmatch(command.resource):
-                text, payload = _unwrap(command.parameters)
-                handler = self._handler(_named_function(text), payload, command)
-                return _wrapped(handler), payload
+                return self._invoke(command)
             function = _resource_function(command.resource)
+            if self._is_elsewhere(function) and self._elsewhere is not None:
+                return self._elsewhere.function(command.resource), command.parameters
             return self._handler(function, command.parameters, command), command.parameters
         except ExecutionError as error:
             return TaskFailed(command.id, error.error or RUNTIME, error.cause)
+
+    def _invoke(self, command: RunTask) -> tuple[Handler, Json]:
+        """Return what performs a lambda:invoke, and the payload."""
+        invocation, payload = _unwrap(command.parameters)
+        function = _named_function(invocation.function)
+        if self._is_elsewhere(function) and self._elsewhere is not None:
+            return self._elsewhere.invocation(invocation), payload
+        if invocation.kind != "RequestResponse":
+            raise ExecutionError(
+                RUNTIME, f"InvocationType: {invocation.kind!r} is not 'RequestResponse'"
+            )
+        input = {} if payload is None else payload
+        return _wrapped(self._handler(function, input, command), invocation.log_type), input
+
+    def _is_elsewhere(self, function: Function) -> bool:
+        return function.name not in self._performers
 
     def missing(self, machine: StateMachine) -> list[Problem]:
         """Return a problem for each task that nothing here can perform, in the definition's order.
@@ -95,7 +138,7 @@ class Registry:
                 return None
         except ExecutionError as error:
             return error.cause
-        if function.name in self._performers:
+        if self._elsewhere is not None or function.name in self._performers:
             return None
         known = ", ".join(sorted(self._performers)) or "none"
         return f"no handler is named {function.name!r}; the known ones are: {known}"
@@ -127,21 +170,38 @@ def read_function(text: str) -> Function | None:
     return None if match is None else Function(**match.groupdict())
 
 
-def _unwrap(parameters: Json) -> tuple[str, Json]:
-    """Return FunctionName and Payload of an invocation. Without a Payload the function gets {}.
+def _unwrap(parameters: Json) -> tuple[Invocation, Json]:
+    """Return an invocation and its Payload; without one, or for null, the function gets {}.
 
-    Raise ExecutionError when there is no name, or when the answer should not be waited for.
+    Observed: a Payload that is a text, and JSON, reaches the function as the value it stands for.
+    Raise ExecutionError when there is no name, or a member is no text.
     """
-    if not isinstance(parameters, dict) or not isinstance(parameters.get("FunctionName"), str):
+    name = parameters.get("FunctionName") if isinstance(parameters, dict) else None
+    if not isinstance(parameters, dict) or not isinstance(name, str):
         raise ExecutionError(
             RUNTIME,
             "The Parameters could not be used to start the Task: "
             '[The field "FunctionName" is required but was missing]',
         )
-    kind = parameters.get("InvocationType", "RequestResponse")
-    if kind != "RequestResponse":
-        raise ExecutionError(RUNTIME, f"InvocationType: {kind!r} is not 'RequestResponse'")
-    return str(parameters["FunctionName"]), parameters.get("Payload", {})
+    payload = parameters.get("Payload")
+    if isinstance(payload, str):
+        with suppress(ValueError):
+            payload = loads(payload, depth_max=INPUT_DEPTH_MAX)
+    invocation = Invocation(
+        function=name,
+        kind=_text(parameters, "InvocationType") or "RequestResponse",
+        log_type=_text(parameters, "LogType"),
+        qualifier=_text(parameters, "Qualifier"),
+        client_context=_text(parameters, "ClientContext"),
+    )
+    return invocation, payload
+
+
+def _text(parameters: Mapping[str, Json], name: str) -> str | None:
+    value = parameters.get(name)
+    if value is None or (isinstance(value, str) and not _UNFIT_FOR_HEADERS.search(value)):
+        return value
+    raise ExecutionError(RUNTIME, f"{name}: {value!r:.100} is not a text of one line")
 
 
 def _named_function(text: str) -> Function:
@@ -163,14 +223,14 @@ def _resource_function(resource: str) -> Function:
     return function
 
 
-def _wrapped(handler: Handler) -> Handler:
+def _wrapped(handler: Handler, log_type: str | None) -> Handler:
     """Return the handler with its answer in the form of lambda:invoke."""
     if isinstance(handler, EffectHandler):
-        invocation = _EffectInvocation(handler)
+        invocation = _EffectInvocation(handler, log_type)
         return EffectHandler(effect=invocation.effect, answer=invocation.answer)
 
     async def run(input: Json, task: Task) -> Answer:
-        return _wrap(await handler.run(input, task), task.idempotency_key)
+        return _wrap(await handler.run(input, task), task.idempotency_key, log_type)
 
     return CoroutineHandler(run)
 
@@ -178,8 +238,9 @@ def _wrapped(handler: Handler) -> Handler:
 class _EffectInvocation:
     """One invocation of an effect handler: it keeps, from effect to answer, whose it is."""
 
-    def __init__(self, handler: EffectHandler) -> None:
+    def __init__(self, handler: EffectHandler, log_type: str | None) -> None:
         self._handler = handler
+        self._log_type = log_type
         self._request_id: UUID | None = None
 
     def effect(self, input: Json, task: Task) -> Effect:
@@ -188,25 +249,20 @@ class _EffectInvocation:
 
     def answer(self, row: Mapping[str, object] | None) -> Answer:
         assert self._request_id is not None, "answered before it was asked"
-        return _wrap(self._handler.answer(row), self._request_id)
+        return _wrap(self._handler.answer(row), self._request_id, self._log_type)
 
 
-def _wrap(answer: Answer, request_id: UUID) -> Answer:
-    """Return the answer as lambda:invoke gives it. The request id is the same for every repeat."""
+def _wrap(answer: Answer, request_id: UUID, log_type: str | None) -> Answer:
+    """Return the answer as lambda:invoke gives it. The request id is the same for every repeat.
+
+    The log is the service's own, so the tail of it that LogType asks for is empty.
+    """
     headers = {
         "Content-Type": "application/json",
         "X-Amz-Executed-Version": "$LATEST",
         "x-amzn-RequestId": str(request_id),
     }
-    output: Json = {
-        "ExecutedVersion": "$LATEST",
-        "Payload": answer.output,
-        "SdkHttpMetadata": {
-            "AllHttpHeaders": {name: [value] for name, value in headers.items()},
-            "HttpHeaders": dict(headers),
-            "HttpStatusCode": 200,
-        },
-        "SdkResponseMetadata": {"RequestId": str(request_id)},
-        "StatusCode": 200,
-    }
+    output = wrapped(answer.output, [*headers.items()], status=200, request_id=str(request_id))
+    if log_type == "Tail":
+        output["LogResult"] = ""
     return Answer(output, answer.acknowledges_signal)
