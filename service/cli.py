@@ -41,6 +41,7 @@ from service.simulation import (
     read_cases,
     render,
     single_case,
+    summary,
 )
 from service.store import Database, migrate
 from service.tasks import BadHandlers
@@ -185,13 +186,12 @@ def _simulate(options: argparse.Namespace) -> int:
         return _complain(f"{error.path} is wrong:", error.problems)
     except OSError as error:
         return _complain(f"{error.filename}: {error.strerror}")
-    failed = 0
+    all_played = []
     for case in cases:
-        played = play(machine, case, SimulatedAccount(case.data), options.seed)
-        print(render(played), end="\n\n")
-        failed += bool(failures_of(played))
-    print(f"{len(cases)} played, {failed} failed (seed {options.seed})")
-    return NO if failed else DONE
+        all_played.append(play(machine, case, SimulatedAccount(case.data), options.seed))
+        print(render(all_played[-1]), end="\n\n")
+    print(summary(all_played, options.seed))
+    return NO if any(map(failures_of, all_played)) else DONE
 
 
 def _cases(options: argparse.Namespace, machine: StateMachine) -> list[Case]:
