@@ -13,7 +13,7 @@ from uuid import UUID
 
 import orjson
 
-from benchmarks.counters import Counters, read_counters
+from benchmarks.counters import ENDED, Counters, read_counters
 from benchmarks.database import BenchDatabase
 from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
 from benchmarks.sink import Sink
@@ -68,6 +68,10 @@ class HttpTarget:
     async def client(self) -> HttpClient:
         """Return a visitor. Raises OSError."""
         return HttpClient(await Connection.open(HOST, self._port), self._tokens)
+
+    async def ended(self) -> float:
+        """Return how many executions have ended."""
+        return (await self.counters())[ENDED]
 
     async def counters(self) -> Counters:
         """Return the service's counters."""

@@ -15,8 +15,8 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.database import BenchDatabase
 
-LOOPS: Final = 50_000
-WATCH_SECONDS: Final = 0.25
+LOOPS: Final = 10_000
+WATCH_SECONDS: Final = 0.5
 """How often the speed of a core is looked at; each look takes a millisecond or two."""
 
 PROBE_SECONDS: Final = 0.4

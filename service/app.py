@@ -354,6 +354,7 @@ class Service:
     async def _count(self) -> None:
         while True:
             await asyncio.sleep(STATISTICS_SECONDS)
+            metrics.EXECUTIONS_IN_FLIGHT.set(self.engine.in_flight)
             busy, idle = self._database.use()
             metrics.POOL_CONNECTIONS.labels("busy").set(busy)
             metrics.POOL_CONNECTIONS.labels("idle").set(idle)

@@ -6,7 +6,8 @@ definition (a state machine, a resource) is bounded by the definitions that are 
 
 from __future__ import annotations
 
-from typing import Final
+import functools
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +24,8 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # A series more for 
 REGISTRY: Final = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
+
+_Metric = TypeVar("_Metric", Counter, Gauge, Histogram)
 
 _QUICK: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _TASK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -91,6 +94,12 @@ BATCH_SPLITS = _counter(
 
 POOL_CONNECTIONS = _gauge("pool_connections", "Connections by use: busy, idle.", "use")
 POOL_WAIT_SECONDS = _histogram("pool_wait_seconds", "Wait for a connection of the pool.", _QUICK)
+
+
+@functools.lru_cache(maxsize=4096)
+def child(metric: _Metric, *labels: str) -> _Metric:
+    """Return the series of a metric for these labels, without looking them up under its lock."""
+    return metric.labels(*labels)
 
 
 def render() -> tuple[bytes, str]:

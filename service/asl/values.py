@@ -66,6 +66,8 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
     A value nested deeper than NESTING_MAX exceeds every limit. One walk adds up what the text needs
     at least and at most; it is written out only when the limit lies between the two.
     """
+    if type(value) is dict and _is_plainly_small(value, limit_bytes):
+        return False
     at_least = at_most = 0
     level: list[Json] = [value]
     for _ in range(NESTING_MAX + 1):
@@ -95,6 +97,19 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
             return at_most > limit_bytes and text_bytes(value) > limit_bytes
         level = below
     return True
+
+
+def _is_plainly_small(value: dict[str, Json], limit_bytes: int) -> bool:
+    """Tell whether an object is one level deep and small by any measure, as most state data is."""
+    characters = 0
+    for name, member in value.items():
+        characters += len(name) + _NUMBER_BYTES_MAX
+        kind = type(member)
+        if kind is str:
+            characters += len(member)  # type: ignore[arg-type]
+        elif not (member is None or kind is bool or kind is float):
+            return False
+    return (characters + 2) * _ESCAPED_CHARACTER_BYTES_MAX < limit_bytes
 
 
 def text_of(value: Json) -> str:

@@ -37,7 +37,7 @@ class Dispatch:
             began = time.perf_counter()
             event = await _run(command, handler, input, task)
             outcome = "succeeded" if isinstance(event, TaskSucceeded) else "failed"
-            metrics.TASK_SECONDS.labels(_function(command.resource), outcome).observe(
+            metrics.child(metrics.TASK_SECONDS, _function(command.resource), outcome).observe(
                 time.perf_counter() - began
             )
             return event

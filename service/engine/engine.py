@@ -110,7 +110,7 @@ class Engine:
         turn = Turn(tenure, [Started()], self._surroundings, new=new, effects=effects)
         self._worker.begin(tenure, turn)
         await stored
-        metrics.EXECUTIONS_STARTED.labels(machine).inc()
+        metrics.child(metrics.EXECUTIONS_STARTED, machine).inc()
         return about.started_at
 
     async def request(
@@ -177,6 +177,11 @@ class Engine:
             "refresh", self._repeat(every("refresh", REFRESH_SECONDS), self.definitions.refresh)
         )
         self._timers.due.set()
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many executions are in this process's memory."""
+        return self._worker.in_flight
 
     def reasons(self) -> dict[str, str]:
         """Return why this engine is not ready, by part; nothing when it is."""

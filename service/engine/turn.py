@@ -136,9 +136,9 @@ class Turn:
         self._surroundings = surroundings
         self._effects = effects
         self._refused: dict[int, TaskFailed] = {}
-        self._forget()
 
-    def _forget(self) -> None:
+    def prepare(self) -> None:
+        """Play the events from the last committed state, forgetting any earlier try."""
         self.execution = self.tenure.execution
         self._now = self._surroundings.clock.now()
         self._history: list[HistoryEvent] = []
@@ -155,16 +155,12 @@ class Turn:
         self._is_signalled = False
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
+        for event in self.events:
+            self.feed(event)
 
     @property
     def key(self) -> Key:
         return self.tenure.key
-
-    def prepare(self) -> None:
-        """Play the events from the last committed state, forgetting any earlier try."""
-        self._forget()
-        for event in self.events:
-            self.feed(event)
 
     def feed(self, event: Event) -> None:
         """Let one more event happen to the execution."""

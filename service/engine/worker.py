@@ -99,6 +99,11 @@ class Worker:
         """Return how many more executions may be claimed now."""
         return self._tenures_max - len(self._tenures) - len(self.quarantine.suspects)
 
+    @property
+    def in_flight(self) -> int:
+        """Return how many executions are in memory."""
+        return len(self._tenures)
+
     def about(self, machine: str, name: str, input: Json, started_at: datetime) -> About:
         """Return what the context object tells of an execution."""
         return About(
@@ -235,7 +240,9 @@ class Worker:
 
     def _ended(self, tenure: Tenure) -> None:
         execution = tenure.execution
-        metrics.EXECUTIONS_ENDED.labels(execution.about.machine_name, execution.status.value).inc()
+        metrics.child(
+            metrics.EXECUTIONS_ENDED, execution.about.machine_name, execution.status.value
+        ).inc()
         if execution.status is not Status.SUCCEEDED:
             log.warning(
                 "execution_ended",
@@ -423,7 +430,6 @@ class Worker:
                 await decided
 
     def _note_room(self) -> None:
-        metrics.EXECUTIONS_IN_FLIGHT.set(len(self._tenures))
         if self._tenures:
             self._is_empty.clear()
         else:

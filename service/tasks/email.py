@@ -157,7 +157,7 @@ class EmailTasks:
             raise
         finally:
             # A timeout cancels the sending: the mail is then as good as unavailable.
-            metrics.MAILS.labels(kind, outcome).inc()
+            metrics.child(metrics.MAILS, kind, outcome).inc()
         log.info("mail_sent", kind=kind, execution=task.name, attempt=task.attempt)
 
     def _read_expiry(self, input: Json) -> int:
