@@ -1,8 +1,9 @@
 """Functions that no local handler has: called at LAMBDA_ENDPOINT, by the Invoke API of AWS Lambda.
 
 What went wrong there becomes an error as Step Functions names it (guide, "Handling errors";
-recordings of lambda:invoke): a function's own error by its type, with the payload's raw text as
-the cause; the API's by its exception; what never reached it as Lambda.SdkClientException.
+recordings): a function's own error by its type, with the payload as the cause, which is its raw
+text for a function called by its ARN and compact JSON for lambda:invoke; the API's by its
+exception; what never reached it as Lambda.SdkClientException.
 """
 
 from __future__ import annotations
@@ -63,6 +64,11 @@ class Reply:
         return self.header(_REQUEST_ID) or str(uuid4())
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the function ended with an error of its own."""
+        return self.header("X-Amz-Function-Error") is not None
+
+    @property
     def text(self) -> str:
         """The body as text."""
         return self.body.decode(errors="replace")
@@ -82,6 +88,8 @@ class LambdaEndpoint:
 
         async def run(input: Json, task: Task) -> Answer:
             reply = await self._invoke(invocation, documents.dumps(input), task)
+            if reply.has_failed:
+                raise _failure(reply, reply.text)
             return Answer(_payload(reply))
 
         return CoroutineHandler(run)
@@ -95,8 +103,11 @@ class LambdaEndpoint:
         async def run(input: Json, task: Task) -> Answer:
             body = b"" if input is None else documents.dumps(input)
             reply = await self._invoke(invocation, body, task)
+            payload = _payload(reply)
+            if reply.has_failed:
+                raise _failure(reply, documents.dumps(payload).decode())
             answer = wrapped(
-                _payload(reply), reply.headers, status=reply.status, request_id=reply.request_id
+                payload, reply.headers, status=reply.status, request_id=reply.request_id
             )
             if invocation.log_type == "Tail":
                 answer["LogResult"] = reply.header("X-Amz-Log-Result") or ""
@@ -120,8 +131,6 @@ class LambdaEndpoint:
             raise ExecutionError("Lambda.SdkClientException", cause) from error
         if reply.status >= 300:
             raise _refusal(reply)
-        if reply.header("X-Amz-Function-Error") is not None:
-            raise _failure(reply)
         return reply
 
     async def _post(self, invocation: Invocation, body: bytes, key: UUID) -> Reply:
@@ -206,13 +215,13 @@ def _payload(reply: Reply) -> Json:
         return reply.text
 
 
-def _failure(reply: Reply) -> ExecutionError:
+def _failure(reply: Reply, cause: str) -> ExecutionError:
     """Return the error that a function ended with."""
     payload = _payload(reply)
     error = payload.get("errorType") if isinstance(payload, dict) else None
     if not isinstance(error, str) or not error:
-        return ExecutionError("Lambda.Unknown", f"{_NO_TYPE} Returned payload: {reply.text}")
-    return ExecutionError(error, reply.text)
+        return ExecutionError("Lambda.Unknown", f"{_NO_TYPE} Returned payload: {cause}")
+    return ExecutionError(error, cause)
 
 
 def _refusal(reply: Reply) -> ExecutionError:

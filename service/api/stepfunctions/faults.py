@@ -7,6 +7,7 @@ from typing import Final
 
 from service.api.problems import Problem as HttpProblem
 from service.asl import InvalidDefinition, Json, Problem
+from service.asl.errors import TextProblem
 from service.engine.catalog import TooManyMachines
 from service.engine.ports import Overloaded, Rejected, Unavailable
 
@@ -66,10 +67,20 @@ def invalid_definition(problems: Sequence[Problem]) -> Fault:
 
     Observed: recordings of CreateStateMachine.
     """
-    told = [f"{p.code}: {p.message} at {p.pointer or '/'}" for p in problems[:PROBLEMS_TOLD_MAX]]
+    told = [_told(problem) for problem in problems[:PROBLEMS_TOLD_MAX]]
     if len(problems) > PROBLEMS_TOLD_MAX:
         told.append(f"and {len(problems) - PROBLEMS_TOLD_MAX} more")
     return Fault("InvalidDefinition", f"Invalid State Machine Definition: '{', '.join(told)}'")
+
+
+def location_of(problem: Problem) -> str | None:
+    """Return where a problem is as the API writes it; None where it names no place."""
+    return problem.location if isinstance(problem, TextProblem) else problem.pointer or "/"
+
+
+def _told(problem: Problem) -> str:
+    location = location_of(problem)
+    return f"{problem.code}: {problem.message}{'' if location is None else f' at {location}'}"
 
 
 def fault_of(error: Exception) -> Fault | None:

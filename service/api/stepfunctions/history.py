@@ -18,7 +18,11 @@ PAGE_BYTES_MAX: Final = 4_194_304
 """Of the events' JSON, beyond which a page ends early: 1,000 events may hold 256 KiB each."""
 
 _LAST_EVENT_ID: Final = 2 * HISTORY_EVENTS_MAX
-_EXECUTION_DATA: Final = ("input", "output", "inputDetails", "outputDetails")
+_EXECUTION_DATA: Final = tuple(
+    f"{member}{details}"
+    for member in ("input", "output", "assignedVariables")
+    for details in ("", "Details")
+)
 
 
 @dataclass(frozen=True, slots=True)

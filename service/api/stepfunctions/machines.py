@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from service import documents
 from service.api.stepfunctions import requests
-from service.api.stepfunctions.faults import Fault, no_machine, validation
+from service.api.stepfunctions.faults import Fault, location_of, no_machine, validation
 from service.api.stepfunctions.names import check_name, check_role, machine_arn
 from service.api.stepfunctions.pages import position_of, token_of
 from service.api.stepfunctions.protocol import Action, Members
@@ -189,10 +189,9 @@ class Machines:
             problems = error.problems
         else:
             problems = ()
-        is_object = _is_object(request.definition)
         return {
             "result": "FAIL" if problems else "OK",
-            "diagnostics": [_diagnostic(problem, is_object) for problem in problems[:size]],
+            "diagnostics": [_diagnostic(problem) for problem in problems[:size]],
             "truncated": len(problems) > size,
         }
 
@@ -216,7 +215,7 @@ def shown_machine(
 ) -> Members:
     """Return what both descriptions of a machine have in common.
 
-    Observed: DescribeStateMachine always shows both configurations.
+    Observed: DescribeStateMachine always shows all three configurations.
     """
     logging = None if machine.logging is None else documents.loads(machine.logging)
     shown: Members = {
@@ -225,9 +224,14 @@ def shown_machine(
         "roleArn": machine.role_arn or arns.role,
         "loggingConfiguration": logging or {"level": "OFF", "includeExecutionData": False},
         "tracingConfiguration": {"enabled": machine.is_traced},
+        "encryptionConfiguration": {"type": "AWS_OWNED_KEY"},
     }
     if included == "ALL_DATA":
         shown["definition"] = definition.text
+        if definition.variable_references:
+            shown["variableReferences"] = {
+                state: [*names] for state, names in definition.variable_references.items()
+            }
     return shown
 
 
@@ -255,20 +259,14 @@ def _logging(logging: requests.Logging | None) -> str | None:
     return documents.dumps(kept).decode()
 
 
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(documents.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _diagnostic(problem: Problem, is_object: bool) -> Json:
-    """Return a problem as the API tells it. What is no object has no places in it."""
+def _diagnostic(problem: Problem) -> Json:
+    """Return a problem as ValidateStateMachineDefinition tells it."""
     diagnostic: Members = {
         "severity": "ERROR",
         "code": problem.code,
         "message": problem.message,
     }
-    if is_object:
-        diagnostic["location"] = problem.pointer or "/"
+    location = location_of(problem)
+    if location is not None:
+        diagnostic["location"] = location
     return diagnostic
