@@ -43,7 +43,7 @@ from service.simulation import (
     single_case,
     summary,
 )
-from service.store import Database, migrate
+from service.store import ChangedMigration, Database, migrate
 from service.tasks import BadHandlers
 from service.tasks.simulated import SimulatedAccount
 
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("handlers cannot be loaded:", error.problems)
     except BadTemplates as error:
         return _complain("mail templates are wrong:", error.problems)
-    except SchemaOutOfDate as error:
+    except (SchemaOutOfDate, ChangedMigration) as error:
         return _complain(str(error))
     except OSError as error:
         return _complain(f"cannot start: {error}")

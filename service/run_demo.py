@@ -62,7 +62,7 @@ def _environment(
         "HOST": "127.0.0.1",
         "PORT": "8080",
         "LOG_FORMAT": "console",
-        "LOG_LEVEL": "warning",
+        "LOG_LEVEL": "info",
         "MIGRATE": "on",
         "WAIT_TIME_SCALE": TIME_SCALE,
         "LEASE_SECONDS": "5",

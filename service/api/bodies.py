@@ -155,5 +155,6 @@ def _fault(found: Any) -> Fault:
     detail = {
         "missing": f"{name} is missing.",
         "extra_forbidden": f"{name} is not a member of this request.",
+        "dict_type": f"{name} is not an object.",
     }.get(found["type"], f"{name}: {found['msg'].removeprefix('Value error, ')}.")
     return Fault("#" + "".join(f"/{_escape(part)}" for part in found["loc"]), detail)

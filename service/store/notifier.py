@@ -16,7 +16,6 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from service.engine.ports import Contended, Unavailable
 from service.store.database import CONNECT_SECONDS, Database, translated
 
 CHANNEL: Final = "countersign_signals"
@@ -64,7 +63,7 @@ class Notifier:
                 self._waiting.clear()
                 try:
                     await self._database.fetch("notify", CHANNEL, payload)
-                except (Unavailable, Contended) as error:
+                except Exception as error:  # A hint may be lost; whoever gives hints must go on.
                     log.debug("hint_dropped", reason=str(error))
                 await asyncio.sleep(HINT_SECONDS)
         finally:
@@ -76,7 +75,7 @@ class Notifier:
             try:
                 with translated():
                     connection = await asyncpg.connect(self._database.dsn, timeout=CONNECT_SECONDS)
-            except Unavailable as error:
+            except Exception as error:
                 log.debug("listener_unconnected", reason=str(error))
             else:
                 failures = 0
@@ -101,7 +100,7 @@ class Notifier:
                 await connection.add_listener(CHANNEL, hinted)
             callback()
             await lost.wait()
-        except Unavailable as error:
+        except Exception as error:
             log.debug("listener_lost", reason=str(error))
         finally:
             connection.terminate()
