@@ -67,6 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("mail templates are wrong:", error.problems)
     except (SchemaOutOfDate, ChangedMigration) as error:
         return _complain(str(error))
+    except BrokenPipeError:
+        # Whoever reads has seen enough (`| head`). Python would complain again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO
     except OSError as error:
         return _complain(f"cannot start: {error}")
     return code

@@ -95,8 +95,8 @@ def _differences(expect: Expectation, played: Played) -> Iterator[str]:
     if expect.seconds is not None:
         least, most = expect.seconds
         if not least <= played.seconds <= most:
-            wanted = _whole(least if least == most else [least, most])
-            yield _difference("seconds", wanted, _whole(played.seconds))
+            wanted = f"{least}" if least == most else f"[{least}, {most}]"
+            yield _difference("seconds", wanted, f"{played.seconds}".removesuffix(".0"))
 
 
 def _difference(member: str, expected: str, got: str) -> str:
