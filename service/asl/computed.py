@@ -99,7 +99,7 @@ class Computed:
     def integer(self, visit: Visit, minimum: int, maximum: int) -> int:
         """Return the value of a field that takes an integer, from `minimum` to `maximum`."""
         value = self.number(visit, float("-inf"), float("inf"))
-        if value != int(value) or not minimum <= value <= maximum:
+        if not minimum <= value <= maximum or value != int(value):
             raise self._unfit(value, f"an integer between {minimum} and {maximum}")
         return int(value)
 

@@ -411,8 +411,11 @@ class _Run(Workspace):
         details: dict[str, Json] = {**failure.details(), "state": frame.state}
         if location is not None:
             details["location"] = location[:LOCATION_CHARACTERS_MAX]
-        if frame.last_event_id == frame.entered_event_id and not state.fails_after_entry:
-            entered = self.history[frame.entered_event_id - self.history[0].id]
+        first_id = self.execution.last_event_id - len(self.history) + 1
+        # A state that is tried again was entered in an earlier step.
+        is_entering = frame.last_event_id == frame.entered_event_id >= first_id
+        if is_entering and not state.fails_after_entry:
+            entered = self.history[frame.entered_event_id - first_id]
             frame.last_event_id = entered.previous_event_id
         self.emit(frame, "EvaluationFailed", details)
 

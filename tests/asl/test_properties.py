@@ -35,7 +35,16 @@ from tests.asl.builders import NOON, FixedRandom, Run, State, function, machine,
 
 ERRORS = st.sampled_from(["E", "F", "States.Timeout", "States.Runtime", "States.TaskFailed"])
 MATCHED = st.sampled_from([["E"], ["States.ALL"], ["States.TaskFailed"], ["States.Timeout", "F"]])
-PATHS = st.sampled_from(["$", "$.a", "$.b.c", "$[0]", "$$.Execution.Input", "$$.Map.Item.Index"])
+PATHS = st.sampled_from(
+    ["$", "$.a", "$.b.c", "$[0]", "$$.Execution.Input", "$$.Map.Item.Index", "$v0", "$v1.a"]
+)
+EXPRESSIONS: st.SearchStrategy[Json] = st.sampled_from(
+    [
+        *("{% $states.input %}", "{% $states.input.a %}", "{% $v0 %}", "{% [$v1, 1] %}", "{% 2 %}"),
+        *("{% $states.result %}", "{% $states.context.Map.Item %}", "{% $random() > 0.1 %}"),
+        *("{% $states.errorOutput.Error %}", ["{% $states %}", {"n": "{% $uuid() %}"}], True, [1]),
+    ]
+)
 PLACES = st.sampled_from(["$", "$.r", "$.b.r", "$[0]", None])
 VALUES = st.recursive(
     st.none()
@@ -90,56 +99,104 @@ def one_state(
         st.sampled_from([*kinds, "Choice", "Fail"] if next_ is None else [*kinds, "Choice"])
     )
     state: State = {"Type": kind}
+    is_jsonata = draw(st.booleans())
+    if is_jsonata:
+        state["QueryLanguage"] = "JSONata"
     if kind == "Fail":
-        return state | draw(st.sampled_from([{}, {"Error": "E"}, {"ErrorPath": "$.a"}]))
+        fields = (
+            [{}, {"Error": "{% $v0 %}"}] if is_jsonata else [{"Error": "E"}, {"ErrorPath": "$.a"}]
+        )
+        return state | draw(st.sampled_from(fields))
+    state |= draw(_data_fields(kind, depth, is_jsonata=is_jsonata))
     if kind == "Choice":
-        rule: Json = {
-            "Variable": draw(PATHS),
-            draw(st.sampled_from(["IsPresent", "IsNumeric"])): draw(st.booleans()),
-            "Next": draw(st.sampled_from(chain)),
-        }
+        rule: State = {"Condition": draw(EXPRESSIONS)} if is_jsonata else draw(_rules())
+        rule |= draw(_assigning(depth, is_jsonata=is_jsonata))
+        rule["Next"] = draw(st.sampled_from(chain))
+        if not isinstance(rule.get("Condition", True), bool | str):
+            rule["Condition"] = True
         return state | {"Choices": [rule], "Default": next_ or ""}
     state |= {"Next": next_} if next_ else {"End": True}
-    if draw(st.booleans()):
-        state["InputPath"] = draw(PATHS)
     if kind == "Wait":
-        return state | draw(
-            st.sampled_from([{"Seconds": 5}, {"SecondsPath": "$.a"}, {"Seconds": 0}])
-        )
-    if draw(st.booleans()):
-        state["ResultPath"] = draw(PLACES)
+        paths = [{"Seconds": "{% $states.input.a %}"}] if is_jsonata else [{"SecondsPath": "$.a"}]
+        return state | draw(st.sampled_from([{"Seconds": 5}, {"Seconds": 0}, *paths]))
     if kind == "Pass":
-        return state | draw(st.sampled_from([{}, {"Result": [1]}, {"Parameters": {"a.$": "$.a"}}]))
+        return state
     if draw(st.booleans()):
         retrier = {"ErrorEquals": draw(MATCHED), "MaxAttempts": draw(st.integers(0, 2))}
         state["Retry"] = [retrier]
     if draw(st.booleans()):
-        catcher: Json = {"ErrorEquals": draw(MATCHED), "Next": draw(st.sampled_from(chain))}
-        state["Catch"] = [catcher]
-    return state | draw(_own_fields(kind, names, depth))
+        catcher: State = {"ErrorEquals": draw(MATCHED), "Next": draw(st.sampled_from(chain))}
+        if is_jsonata and draw(st.booleans()):
+            catcher["Output"] = draw(EXPRESSIONS)
+        state["Catch"] = [catcher | draw(_assigning(depth, is_jsonata=is_jsonata))]
+    return state | draw(_own_fields(kind, names, depth, is_jsonata=is_jsonata))
 
 
-def _own_fields(kind: str, names: Iterator[int], depth: int) -> st.SearchStrategy[State]:
+def _rules() -> st.SearchStrategy[State]:
+    return st.builds(
+        lambda path, test, expected: {"Variable": path, test: expected},
+        PATHS,
+        st.sampled_from(["IsPresent", "IsNumeric"]),
+        st.booleans(),
+    )
+
+
+def _assigning(depth: int, *, is_jsonata: bool) -> st.SearchStrategy[State]:
+    """Return no Assign, or one of a variable that no scope around sets."""
+    name = f"v{depth}" if is_jsonata else f"v{depth}.$"
+    values = EXPRESSIONS if is_jsonata else PATHS
+    return st.just({}) | values.map(lambda value: {"Assign": {name: value}})
+
+
+@st.composite
+def _data_fields(draw: st.DrawFn, kind: str, depth: int, *, is_jsonata: bool) -> State:
+    state: State = draw(_assigning(depth, is_jsonata=is_jsonata))
+    if is_jsonata:
+        return state | ({"Output": draw(EXPRESSIONS)} if draw(st.booleans()) else {})
+    if draw(st.booleans()):
+        state["InputPath"] = draw(PATHS)
+    if kind in ("Choice", "Wait"):
+        return state
+    if draw(st.booleans()):
+        state["ResultPath"] = draw(PLACES)
+    if kind == "Pass":
+        return state | draw(st.sampled_from([{}, {"Result": [1]}, {"Parameters": {"a.$": "$.a"}}]))
+    return state
+
+
+def _own_fields(
+    kind: str, names: Iterator[int], depth: int, *, is_jsonata: bool
+) -> st.SearchStrategy[State]:
     if kind == "Task":
         limits = st.sampled_from(
             [{}, {"TimeoutSeconds": 9}, {"TimeoutSeconds": 9, "HeartbeatSeconds": 4}]
         )
-        return limits.map(lambda fields: {"Resource": function("f"), **fields})
+        arguments = EXPRESSIONS.map(lambda value: {"Arguments": value} if is_jsonata else {})
+        return st.builds(
+            lambda fields, given: {"Resource": function("f"), **fields, **given}, limits, arguments
+        )
     if kind == "Parallel":
         branches = st.lists(scopes(names, depth + 1), min_size=1, max_size=3)
         return branches.map(lambda value: {"Branches": value})
+    jsonpath: list[State] = [{}, {"ItemsPath": "$.a"}, {"ItemsPath": "$v0"}]
+    jsonata: list[State] = [{}, {"Items": "{% $states.input.a %}"}, {"Items": [1, "{% $v0 %}"]}]
+    selected = "{% $states.context.Map.Item.Value %}" if is_jsonata else "$$.Map.Item.Value"
     return st.builds(
-        lambda processor, path, concurrency, tolerance: {
+        lambda processor, items, concurrency, tolerance: {
             "ItemProcessor": processor,
             "MaxConcurrency": concurrency,
-            **({"ItemsPath": path} if path else {}),
+            **items,
             **tolerance,
         },
         scopes(names, depth + 1),
-        st.sampled_from([None, "$.a", "$.b.c"]),
+        st.sampled_from(jsonata if is_jsonata else jsonpath),
         st.integers(0, 2),
         st.sampled_from(
-            [{}, {"ToleratedFailureCount": 1}, {"ItemSelector": {"a.$": "$$.Map.Item.Value"}}]
+            [
+                {},
+                {"ToleratedFailureCount": 1},
+                {"ItemSelector": {"a" if is_jsonata else "a.$": selected}},
+            ]
         ),
     )
 

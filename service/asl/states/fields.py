@@ -7,6 +7,7 @@ one pass finds all problems of a definition. What nobody asked for is an unknown
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple, TypeVar
@@ -28,6 +29,8 @@ NOT_SUPPORTED: Final = "NOT_SUPPORTED"
 PROBLEMS_MAX: Final = 1_000
 SHOWN_CHARACTERS_MAX: Final = 100
 MESSAGE_CHARACTERS_MAX: Final = 500
+
+_ERROR_CODE: Final = re.compile(r"^[A-Z][0-9]{4}: ")
 
 _T = TypeVar("_T")
 
@@ -305,7 +308,9 @@ class Node:
             field = Computed.compile(self.value[name], self.trail + name)
         except BadExpressions as error:
             for pointer, message in error.problems:
-                self.problems.add(self.at(name) + pointer, message, INVALID_EXPRESSION)
+                # Observed: the service leaves out JSONata's code of the error.
+                plain = _ERROR_CODE.sub("", message)
+                self.problems.add(self.at(name) + pointer, plain, INVALID_EXPRESSION)
             return None
         self.variables.read |= field.expressions.variables
         return field
