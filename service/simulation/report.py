@@ -154,6 +154,8 @@ def _lines(visit: Visit, before: Visit | None) -> Iterator[_Line]:
     shown = "…" if is_passed_on else _short(visit.input)
     if visit.left_at is not None:
         shown += f" → {_change(visit.input, visit.output)}"
+        if visit.assigned is not None:
+            shown += f", variables {_short(visit.assigned)}"
         if visit.left_at > visit.entered_at:
             shown += f", {clock((visit.left_at - visit.entered_at).total_seconds())} later"
     yield visit.entered_at, state, shown

@@ -27,6 +27,7 @@ class Visit:
     input: Json
     left_at: datetime | None = None
     output: Json = None
+    assigned: Json = None  # the variables that were set on the way out, if any
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -47,6 +48,7 @@ def visits_of(events: Sequence[HistoryEvent]) -> list[Visit]:
                 entry = entries[events[entry - 1].previous_event_id]
             visits[entry].left_at = event.timestamp
             visits[entry].output = details.get("output")
+            visits[entry].assigned = details.get("assignedVariables")
         elif _is_failed_try(event):
             visits[entry].failures.append(_failure(event.timestamp, details))
         entries.append(entry)

@@ -76,6 +76,14 @@ def test_iterations_that_overlap_are_each_shown_with_their_own_output() -> None:
     assert seconds == [("Map", 3), ("Task", 0), ("Task", 0), ("Wait", 1), ("Wait", 3)]
 
 
+def test_the_variables_that_a_state_sets_are_shown() -> None:
+    definition = chain(A={"Type": "Pass", "Assign": {"n": 1, "from.$": "$.x"}}, B={"Type": "Pass"})
+    assert render(played(definition, input={"x": "y"})).splitlines()[1:] == [
+        '     00:00:00  A  {"x":"y"} → the same, variables {"n":1,"from":"y"}',
+        "     00:00:00  B  … → the same",
+    ]
+
+
 def test_what_is_long_is_shown_cut_short() -> None:
     visits = chain(**{f"S{n}": {"Type": "Pass"} for n in range(250)})
     value = {"a": [*range(20)], "b": {"c": {"d": {"e": {"f": 1}}}}, "g": "x" * 100}
@@ -86,3 +94,21 @@ def test_what_is_long_is_shown_cut_short() -> None:
         '  {"a":[0,1,2,3,4,5,6,7,"…"],"b":{"c":{"d":{"e":"…"}}},"g":"xxxxxxxxxxxxxxxxxxx…"}'
         " → the same"
     )
+
+
+def test_a_fork_that_was_tried_again_is_one_visit_and_its_branches_are_several() -> None:
+    branches = [chain(A={"Resource": function("f")}), chain(B={"Type": "Wait", "Seconds": 5})]
+    retry = [{"ErrorEquals": ["E"], "IntervalSeconds": 1, "MaxAttempts": 1}]
+    fork = {"Type": "Parallel", "Branches": branches, "Retry": retry, "ResultPath": "$.p"}
+    one = played(
+        chain(Fork=fork), input={}, results={"f": [{"error": "E", "seconds": 2}, {"output": 1}]}
+    )
+    assert render(one).splitlines() == [
+        "ran  case: SUCCEEDED after 00:00:08",
+        '     00:00:00  Fork  {} → {"p":[1,{}]}, 00:00:08 later',
+        "     00:00:00  A     {}",
+        "     00:00:00  B     {}",
+        "     00:00:02  A     failed: E",
+        "     00:00:03  A     {} → 1",
+        "     00:00:03  B     {} → the same, 00:00:05 later",
+    ]
