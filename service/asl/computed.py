@@ -53,10 +53,9 @@ class Computed:
         expressions = self.expressions
         if expressions.is_constant:
             return expressions.constant
-        states: dict[str, Json] = {"input": visit.input}
-        if expressions.uses_context:
+        states: dict[str, Json] = {"input": visit.input, **also}
+        if expressions.uses_context and "context" not in states:
             states["context"] = visit.context()
-        states |= also
         variables = {**visit.variables, RESERVED_VARIABLE: states}
         return expressions.evaluate(Reach(variables, visit.now, visit.random))
 
