@@ -133,7 +133,7 @@ def test_brackets_inside_strings_are_not_nesting() -> None:
     "value", [math.nan, [math.inf], {"a": [None, -math.inf]}, [2**70, math.nan]]
 )
 def test_numbers_json_has_no_form_for_are_not_written(value: Any) -> None:
-    with pytest.raises(ValueError, match="is not a JSON number|not JSON compliant"):
+    with pytest.raises(ValueError, match=r"is not a JSON number|not JSON compliant"):
         dumps(value)
 
 
