@@ -23,8 +23,7 @@ class DatabaseClock:
 
     def set(self, now: datetime) -> None:
         """Take over the database's time: what a heartbeat answers."""
-        # A microsecond more: as a float the moment may come out as one less.
-        self._ahead_seconds = now.timestamp() - time.monotonic() + 1e-6
+        self._ahead_seconds = now.timestamp() - time.monotonic()
 
     def observe(self, now: datetime) -> None:
         """Catch up with a moment that the database has seen, so that no timer looks early."""

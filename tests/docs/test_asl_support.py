@@ -69,6 +69,31 @@ def test_fields_that_are_listed_compile(state: dict[str, Any]) -> None:
     assert list(compiled.states) == ["First", "Other"]
 
 
+COMPUTED: list[dict[str, Any]] = [
+    {"Type": "Pass", "Output": {"a": "{% $states.input.a %}"}, "Assign": {"x": 1}, "Next": "Other"},
+    {"Type": "Task", "Resource": LAMBDA, "Arguments": "{% $states.input %}", "Output": "{% $x %}",
+     "TimeoutSeconds": "{% $x %}", "HeartbeatSeconds": "{% $x %}", "Next": "Other",
+     "Credentials": {"RoleArn": "arn:aws:iam::000000000000:role/r"}},
+    {"Type": "Wait", "Seconds": "{% $x %}", "Next": "Other"},
+    {"Type": "Wait", "Timestamp": "{% $x %}", "Next": "Other"},
+    {"Type": "Choice", "Default": "Other",
+     "Choices": [{"Condition": "{% $x > 1 %}", "Assign": {"y": 2}, "Next": "Other"}]},
+    {"Type": "Map", "Items": "{% $x %}", "ItemProcessor": INNER, "ItemSelector": "{% $x %}",
+     "MaxConcurrency": "{% $x %}", "ToleratedFailureCount": "{% $x %}",
+     "ToleratedFailurePercentage": "{% $x %}", "Next": "Other"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("state", COMPUTED, ids=lambda state: state["Type"])
+def test_fields_of_jsonata_that_are_listed_compile(state: dict[str, Any]) -> None:
+    assert set(state) - set(codes(section(PAGE, "## States and fields"))) == set()
+    other = {"Type": "Fail", "Error": "{% $x %}", "Cause": "{% $x %}"}
+    text = json.dumps(
+        {"StartAt": "A", "QueryLanguage": "JSONata", "States": {"A": state, "Other": other}}
+    )
+    assert list(compile_definition(text).states) == ["A", "Other"]
+
+
 def test_operators_and_functions_are_listed_and_no_others() -> None:
     told = rows(section(PAGE, "## Operators of Choice"))
     listed = {
@@ -85,14 +110,11 @@ def test_operators_and_functions_are_listed_and_no_others() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"Type": "Pass", "End": True}, {"QueryLanguage": "JSONata"}),
-    ({"Type": "Pass", "Arguments": {}, "Output": {}, "Assign": {}, "Next": "Other"}, {}),
-    ({"Type": "Choice", "Choices": [{"Condition": "", "Next": "Other"}]}, {}),
-    ({"Type": "Map", "Items": [], "ItemReader": {}, "ItemBatcher": {}, "ResultWriter": {},
+    ({"Type": "Map", "ItemReader": {}, "ItemBatcher": {}, "ResultWriter": {},
       "Label": "", "Next": "Other",
       "ItemProcessor": {**INNER, "ProcessorConfig": {"Mode": "DISTRIBUTED"}}}, {}),
     ({"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
-      "Credentials": {}, "Next": "Other"}, {}),
+      "Next": "Other"}, {}),
     ({"Type": "Task", "Resource": "arn:aws:states:us-east-1:000000000000:activity:a",
       "Next": "Other"}, {}),
     ({"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage", "Next": "Other"}, {}),
