@@ -25,6 +25,7 @@ _TIMESTAMP: Final = re.compile(
 _TIMESTAMP_CHARACTERS_SHOWN: Final = 64
 _NUMBER_BYTES_MAX: Final = 25  # "-2.2250738585072014e-308" and a comma
 _ESCAPED_CHARACTER_BYTES_MAX: Final = 6  # a control character as its \u escape
+_SHORT_KINDS: Final = frozenset({bool, float, type(None)})
 
 
 class Random(Protocol):
@@ -107,7 +108,9 @@ def _is_plainly_small(value: dict[str, Json], limit_bytes: int) -> bool:
         kind = type(member)
         if kind is str:
             characters += len(member)  # type: ignore[arg-type]
-        elif not (member is None or kind is bool or kind is float):
+        elif kind is int:
+            characters += member.bit_length()  # type: ignore[union-attr]
+        elif kind not in _SHORT_KINDS:
             return False
     return (characters + 2) * _ESCAPED_CHARACTER_BYTES_MAX < limit_bytes
 
