@@ -87,7 +87,7 @@ class LambdaEndpoint:
         invocation = Invocation(arn)
 
         async def run(input: Json, task: Task) -> Answer:
-            reply = await self._invoke(invocation, documents.dumps(input), task)
+            reply = await self._invoke(invocation, documents.dumps(input), task, arn)
             if reply.has_failed:
                 raise _failure(reply, reply.text)
             return Answer(_payload(reply))
@@ -102,7 +102,7 @@ class LambdaEndpoint:
 
         async def run(input: Json, task: Task) -> Answer:
             body = b"" if input is None else documents.dumps(input)
-            reply = await self._invoke(invocation, body, task)
+            reply = await self._invoke(invocation, body, task, "lambda")
             payload = _payload(reply)
             if reply.has_failed:
                 raise _failure(reply, documents.dumps(payload).decode())
@@ -120,9 +120,10 @@ class LambdaEndpoint:
         if self._session is not None:
             await self._session.close()
 
-    async def _invoke(self, invocation: Invocation, body: bytes, task: Task) -> Reply:
+    async def _invoke(self, invocation: Invocation, body: bytes, task: Task, origin: str) -> Reply:
+        """Return the reply. `origin` is who the service says gave too large a result."""
         try:
-            reply = await self._post(invocation, body, task.idempotency_key)
+            reply = await self._post(invocation, body, task.idempotency_key, origin)
         except TimeoutError as error:
             cause = f"no answer within {INVOKE_SECONDS_MAX:g} seconds"
             raise ExecutionError("Lambda.ClientExecutionTimeoutException", cause) from error
@@ -133,7 +134,7 @@ class LambdaEndpoint:
             raise _refusal(reply)
         return reply
 
-    async def _post(self, invocation: Invocation, body: bytes, key: UUID) -> Reply:
+    async def _post(self, invocation: Invocation, body: bytes, key: UUID, origin: str) -> Reply:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=CONNECTIONS_MAX),
@@ -149,7 +150,7 @@ class LambdaEndpoint:
         async with self._session.post(
             URL(url, encoded=True), data=body, headers=headers, allow_redirects=False
         ) as response:
-            content = await _read(response, invocation)
+            content = await _read(response, origin)
             return Reply(response.status, list(response.headers.items()), content)
 
 
@@ -191,7 +192,7 @@ def _headers(invocation: Invocation, key: UUID) -> Mapping[str, str]:
     return headers
 
 
-async def _read(response: aiohttp.ClientResponse, invocation: Invocation) -> bytes:
+async def _read(response: aiohttp.ClientResponse, origin: str) -> bytes:
     """Return the body. Raise ExecutionError for one that is larger than any function may answer."""
     body = bytearray()
     async for chunk in response.content.iter_chunked(65_536):
@@ -199,7 +200,7 @@ async def _read(response: aiohttp.ClientResponse, invocation: Invocation) -> byt
         if len(body) > ANSWER_BYTES_MAX:
             raise ReportedError(
                 DATA_LIMIT_EXCEEDED,
-                f"The state/task '{invocation.function}' returned a result with a size exceeding "
+                f"The state/task '{origin}' returned a result with a size exceeding "
                 "the maximum number of bytes service limit.",
             )
     return bytes(body)

@@ -14,6 +14,8 @@ from service.engine.catalog import ExecutionCatalog
 from service.engine.ports import Key
 
 ROWS_AT_ONCE: Final = 50
+"""At least 2: the first row may be one whose events have all been shown."""
+
 PAGE_BYTES_MAX: Final = 4_194_304
 """Of the events' JSON, beyond which a page ends early: 1,000 events may hold 256 KiB each."""
 
