@@ -6,9 +6,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
-from uuid import RFC_4122, UUID
+from uuid import RFC_4122, UUID, uuid4
 
 import apscheduler.schedulers.base
 import pytest
@@ -84,6 +85,14 @@ def test_ids_of_one_moment_and_bucket_differ() -> None:
 def test_a_name_keeps_its_bucket_for_ever() -> None:
     names = [("flow", "one"), ("flow", "two"), ("other", "one"), ("flow", "\ud800")]
     assert [name_bucket(*name) for name in names] == [216, 77, 205, 9]
+
+
+def test_a_name_that_begins_with_an_id_is_in_that_ids_bucket() -> None:
+    id = new_id(NOON, 77)
+    assert [name_bucket("flow", name) for name in (f"{id}", f"{id}-resend-2")] == [77, 77]
+    others = (f"{id}x", f"x{id}", str(id).upper(), f"{uuid4()}")
+    hashes = [sha256(f"flow\n{name}".encode()).digest()[0] for name in others]
+    assert [name_bucket("flow", name) for name in others] == hashes
 
 
 # The database's clock
