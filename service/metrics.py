@@ -1,7 +1,7 @@
 """Every counter, gauge and histogram of the service, defined once, and their text for Prometheus.
 
-Labels are few and bounded: never an id, an address, or an error's text. A name that comes from a
-definition (a state machine, a resource) is bounded by the definitions that are loaded.
+Labels are few and bounded: never an id, an address, or an error's text. Names that come from
+definitions and requests (a state machine's, a function's) go through `bounded`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,25 @@ _QUICK: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5
 _TASK: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _HUMAN: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 14_400, 86_400, 604_800)
 _ROWS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+
+
+NAMES_MAX: Final = 200
+"""Of machines and of functions that have series of their own; the later ones share theirs."""
+
+OTHER: Final = "other"
+
+_seen: Final[dict[str, set[str]]] = {}
+
+
+def bounded(label: str, name: str) -> str:
+    """Return the value that a name has for a label: itself, or OTHER once NAMES_MAX were seen."""
+    names = _seen.setdefault(label, set())
+    if name in names:
+        return name
+    if len(names) >= NAMES_MAX:
+        return OTHER
+    names.add(name)
+    return name
 
 
 def _counter(name: str, text: str, *labels: str) -> Counter:
