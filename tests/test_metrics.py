@@ -35,3 +35,10 @@ def test_a_count_is_what_was_counted() -> None:
     assert before is not None
     metrics.SIGNUPS.inc()
     assert metrics.REGISTRY.get_sample_value("countersign_signups_total") == before + 1
+
+
+def test_names_beyond_a_bound_share_their_series() -> None:
+    names = [f"machine {n}" for n in range(metrics.NAMES_MAX + 5)]
+    values = [metrics.bounded("a test's", name) for name in names]
+    assert values == names[: metrics.NAMES_MAX] + [metrics.OTHER] * 5
+    assert [metrics.bounded("a test's", name) for name in names] == values

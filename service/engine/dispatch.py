@@ -65,5 +65,5 @@ def _is_being_cancelled() -> bool:
 
 
 def _function(resource: str) -> str:
-    """Return the last part of a resource: few enough values for a metric's label."""
-    return resource.rsplit(":", 1)[-1][:80]
+    """Return the last part of a resource as a metric's label."""
+    return metrics.bounded("resource", resource.rsplit(":", 1)[-1][:80])

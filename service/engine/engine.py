@@ -110,7 +110,7 @@ class Engine:
         turn = Turn(tenure, [Started()], self._surroundings, new=new, effects=effects)
         self._worker.begin(tenure, turn)
         await stored
-        metrics.child(metrics.EXECUTIONS_STARTED, machine).inc()
+        metrics.child(metrics.EXECUTIONS_STARTED, metrics.bounded("machine", machine)).inc()
         return about.started_at
 
     async def request(

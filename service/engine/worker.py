@@ -240,9 +240,8 @@ class Worker:
 
     def _ended(self, tenure: Tenure) -> None:
         execution = tenure.execution
-        metrics.child(
-            metrics.EXECUTIONS_ENDED, execution.about.machine_name, execution.status.value
-        ).inc()
+        machine = metrics.bounded("machine", execution.about.machine_name)
+        metrics.child(metrics.EXECUTIONS_ENDED, machine, execution.status.value).inc()
         if execution.status is not Status.SUCCEEDED:
             log.warning(
                 "execution_ended",
@@ -420,7 +419,8 @@ class Worker:
     async def _bury(self, claim: Claim) -> None:
         """End for good what cannot be read, and what it leaves to be decided."""
         if await self._store.bury(claim.key, claim.epoch, UNREADABLE, UNREADABLE_CAUSE):
-            metrics.EXECUTIONS_ENDED.labels(claim.machine, Status.FAILED.value).inc()
+            machine = metrics.bounded("machine", claim.machine)
+            metrics.child(metrics.EXECUTIONS_ENDED, machine, Status.FAILED.value).inc()
             last = self.surroundings.on_ended(claim.name, claim.key)
             if last is not None:
                 decided: asyncio.Future[Mapping[str, object] | None] = (
