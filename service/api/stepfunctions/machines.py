@@ -122,7 +122,7 @@ class Machines:
         return Fault(
             "ConflictException",
             f"The state machine '{machine.name}' is published by the file '{machine.file}' in the "
-            "service's workflows folder: change or remove that file instead",
+            "service's workflows folder: change that file instead",
         )
 
     async def _has_running(self, machine: Machine) -> bool:
