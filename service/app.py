@@ -23,7 +23,7 @@ from service.api.ops import OpsDeps, create_ops_app
 from service.api.ports import Inbox
 from service.api.public import PublicDeps, create_public_app
 from service.api.server import Served, serve_app
-from service.api.stepfunctions import Action, Executions, Machines
+from service.api.stepfunctions import Action, Executions, Machines, Trials
 from service.asl import Json, Problem, StateMachine
 from service.config import Config, SmtpUrl
 from service.definition_files import DefinitionFiles
@@ -232,6 +232,7 @@ class Service:
                 arns,
                 self._clock.now,
             ).actions(),
+            **Trials(self._express, arns, SystemRandom(), self._clock.now).actions(),
         }
 
     def _email_tasks(self, accounts: Accounts, tokens: Tokens) -> EmailTasks:

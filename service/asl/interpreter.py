@@ -94,7 +94,7 @@ def advance(
     """
     if execution.status is not Status.RUNNING:
         return Step(execution, (), ())
-    run = _Run(machine, execution, now, random, time_scale)
+    run = Run(machine, execution, now, random, time_scale)
     try:
         run.take(event)
         run.go_on()
@@ -105,7 +105,7 @@ def advance(
     return Step(run.execution, run.commands(), tuple(run.history))
 
 
-class _Run(Workspace):
+class Run(Workspace):
     """One call of `advance` at work."""
 
     # ---------------------------------------------------------------- events
@@ -397,7 +397,7 @@ class _Run(Workspace):
         self, error: ExecutionError, frame: Frame, state: State, *, is_entry: bool = False
     ) -> None:
         """Fail the state for a reason of its own."""
-        failure = _failure(error, frame)
+        failure = self._failure(error, frame)
         if isinstance(error, EvaluationFailed):
             self._note_evaluation(frame, state, failure, error.location)
             # Observed: a Map that could not be entered has failed as one that was.
@@ -443,7 +443,7 @@ class _Run(Workspace):
             goto = Goto(catcher.next, catcher.flow.output(visit, error_output), assigned)
             self._accept(frame, goto)
         except ExecutionError as error:
-            failure = _failure(error, frame)
+            failure = self._failure(error, frame)
             if isinstance(error, EvaluationFailed):
                 self._note_evaluation(frame, state, failure, error.location)
             self._lose(frame, failure)
@@ -504,13 +504,12 @@ class _Run(Workspace):
         self.ready.clear()
         self.append(previous, type_, details)
 
-
-def _failure(error: ExecutionError, frame: Frame) -> Failure:
-    """Return why a state failed; the cause names the state unless it is told as it came."""
-    cause = error.cause
-    if not isinstance(error, ReportedError):
-        cause = (
-            f"An error occurred while executing the state '{frame.state}' "
-            f"(entered at the event id #{frame.entered_event_id}). {cause or ''}"
-        )
-    return Failure(*bounded(error.error, cause))
+    def _failure(self, error: ExecutionError, frame: Frame) -> Failure:
+        """Return why a state failed; the cause names the state unless it is told as it came."""
+        cause = error.cause
+        if not isinstance(error, ReportedError):
+            cause = (
+                f"An error occurred while executing the state '{frame.state}' "
+                f"(entered at the event id #{frame.entered_event_id}). {cause or ''}"
+            )
+        return Failure(*bounded(error.error, cause))

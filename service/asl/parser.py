@@ -21,6 +21,7 @@ from service.asl.states import choice, fail, map, parallel, pass_, succeed, task
 from service.asl.states.base import SECONDS_MAX, State
 from service.asl.states.fields import (
     MISSING_END,
+    NOT_SUPPORTED,
     SCHEMA,
     Language,
     Node,
@@ -35,6 +36,8 @@ NESTING_DEPTH_MAX: Final = 20
 INVALID_JSON: Final = "INVALID_JSON_DESCRIPTION"
 DUPLICATE_NAME: Final = "DUPLICATE_STATE_NAME"
 NO_OBJECT: Final = "Definition must be a valid JSON object"
+TRIAL_STATE: Final = "StateName"
+"""Observed: how TestState calls the state it is given."""
 
 _READERS: Final[dict[str, Callable[[Node, str], State]]] = {
     "Choice": choice.read,
@@ -112,14 +115,36 @@ def compile_definition(text: str) -> StateMachine:
 
     Raise InvalidDefinition with every problem there is, in the order of their places.
     """
+    return _compile(_parse(text), _Compiler())
+
+
+def compile_trial(text: str, *, is_state: bool) -> StateMachine:
+    """Return what is compiled to try one of its states: a definition, or a state alone.
+
+    A state alone becomes the machine's only one, named TRIAL_STATE; where it leads is not checked.
+    What this service does not perform is taken, since an answer may be mocked. Raise
+    InvalidDefinition as `compile_definition` does.
+    """
+    document = _parse(text)
+    if not is_state:
+        return _compile(document, _Compiler(is_trial=True))
+    if isinstance(document.value, dict):  # of any other value the compiler tells
+        name = f'"{TRIAL_STATE}"'
+        document = parse_document(f'{{"StartAt": {name}, "States": {{{name}: {text}}}}}')
+    return _compile(document, _Compiler(is_trial=True, is_state=True))
+
+
+def _parse(text: str) -> Document:
     if not text.strip():
         raise InvalidDefinition([TextProblem(SCHEMA, NO_OBJECT, "", 1, 1, None, "")])
     try:
-        document = parse_document(text)
+        return parse_document(text)
     except MalformedDocument as error:
         problem = Problem(INVALID_JSON, error.message, error.pointer, error.line, error.column)
         raise InvalidDefinition([problem]) from error
-    compiler = _Compiler()
+
+
+def _compile(document: Document, compiler: _Compiler) -> StateMachine:
     machine = compiler.machine(document)
     if machine is None or compiler.problems.found:
         raise InvalidDefinition(_placed(compiler.problems, document))
@@ -151,8 +176,9 @@ def _location(pointer: str, value: Json) -> str:
 
 
 class _Compiler:
-    def __init__(self) -> None:
-        self.problems = Problems()
+    def __init__(self, *, is_trial: bool = False, is_state: bool = False) -> None:
+        self.problems = Problems(ignored=frozenset({NOT_SUPPORTED} if is_trial else ()))
+        self.is_state = is_state
         self.language = Language.JSONPATH
         self.scopes: dict[str, Scope] = {}
         self.tasks: list[TaskReference] = []
@@ -221,7 +247,8 @@ class _Compiler:
                 state = self._read_state(node, name, value, below)
                 if state is not None:
                     states[name] = state
-            check_scope(node, start_at, states_node.value, states, self.problems)
+            if not (self.is_state and node.pointer == ROOT_SCOPE):
+                check_scope(node, start_at, states_node.value, states, self.problems)
         node.close()
         return Scope(start_at or "", states)
 

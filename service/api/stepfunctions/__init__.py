@@ -9,6 +9,7 @@ from service.api.stepfunctions.protocol import (
     StepFunctions,
     render_fault,
 )
+from service.api.stepfunctions.trials import Trials
 
 __all__ = [
     "BODY_BYTES_MAX",
@@ -17,5 +18,6 @@ __all__ = [
     "Machines",
     "Members",
     "StepFunctions",
+    "Trials",
     "render_fault",
 ]

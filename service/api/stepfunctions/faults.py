@@ -52,6 +52,11 @@ def validation(*constraints: str) -> Fault:
     )
 
 
+def invalid(message: str) -> Fault:
+    """Return the fault of parameters that break a rule of their action."""
+    return Fault("ValidationException", message)
+
+
 def no_machine(arn: str) -> Fault:
     """Return the fault of an ARN that no state machine has."""
     return Fault("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{arn}'")

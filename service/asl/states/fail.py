@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
-from service.asl.computed import Computed
+from service.asl.computed import Computed, JsonataFlow
 from service.asl.context import Visit
-from service.asl.dataflow import Expression, shortened
+from service.asl.dataflow import NO_FIELDS, Expression, shortened
 from service.asl.errors import RUNTIME, ExecutionError, ReportedError
 from service.asl.states.base import State, check_name
 from service.asl.states.fields import Node
@@ -46,7 +46,12 @@ def _text(told: str | Expression | Computed | None, visit: Visit) -> str | None:
 def read(node: Node, name: str) -> Fail:
     """Return the state, noting what is wrong with it."""
     check_name(node, name)
-    return Fail(name=name, error=_read_text(node, "Error"), cause=_read_text(node, "Cause"))
+    return Fail(
+        name=name,
+        flow=JsonataFlow() if node.is_jsonata else NO_FIELDS,
+        error=_read_text(node, "Error"),
+        cause=_read_text(node, "Cause"),
+    )
 
 
 def _read_text(node: Node, field: str) -> str | Expression | Computed | None:

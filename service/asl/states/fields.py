@@ -93,10 +93,14 @@ class Found(NamedTuple):
 
 
 class Problems:
-    """What is wrong with a definition, at most PROBLEMS_MAX problems of it."""
+    """What is wrong with a definition, at most PROBLEMS_MAX problems of it.
 
-    def __init__(self) -> None:
+    Problems of the codes `ignored` are not noted.
+    """
+
+    def __init__(self, ignored: frozenset[str] = frozenset()) -> None:
         self.found: list[Found] = []
+        self._ignored = ignored
 
     def add(
         self,
@@ -110,6 +114,8 @@ class Problems:
         """Note a problem of what `pointer` points at."""
         message, detail = message[:MESSAGE_CHARACTERS_MAX], detail[:MESSAGE_CHARACTERS_MAX]
         problem = Found(code, message, pointer, pointer if at is None else at, detail)
+        if code in self._ignored:
+            return
         if problem not in self.found and len(self.found) < PROBLEMS_MAX:
             self.found.append(problem)
 

@@ -26,6 +26,11 @@ class Pass(State):
 
     result: Json | _Absent = _ABSENT
 
+    @property
+    def has_result(self) -> bool:
+        """Return whether there is a fixed Result, be it null."""
+        return not isinstance(self.result, _Absent)
+
     def enter(self, visit: Visit) -> Goto:
         """Return the way to the next state: a Pass state waits for nothing."""
         value = self.flow.arguments(visit)

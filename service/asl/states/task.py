@@ -33,7 +33,8 @@ from service.asl.values import Json
 
 RESOURCE_CHARACTERS_MAX: Final = 2_048
 
-_LAMBDA: Final = re.compile(r"arn:aws[a-z-]*:lambda:[\w-]*:\d*:function:([\w-]+)(?::[\w$-]+)?")
+# Observed: an account that is no number, as in the guide's examples, is taken as it is.
+_LAMBDA: Final = re.compile(r"arn:aws[a-z-]*:lambda:[\w-]*:[\w-]*:function:([\w-]+)(?::[\w$-]+)?")
 _SERVICE: Final = re.compile(r"arn:aws[a-z-]*:states:::([\w-]+(?::[\w-]+)*):([\w.-]+(?::2)?)")
 _ACTIVITY: Final = re.compile(r"arn:aws[a-z-]*:states:[\w-]+:\d*:activity:.+")
 _PATTERN: Final = re.compile(r"\.(sync(?::2)?|waitForTaskToken)$")
