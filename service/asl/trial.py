@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from service.asl.commands import RunTask
 from service.asl.context import Visit
-from service.asl.dataflow import JsonPathFlow
+from service.asl.dataflow import JsonPathFlow, check_size
 from service.asl.errors import EXCEED_TOLERATED_FAILURE_THRESHOLD, ExecutionError
 from service.asl.events import Started, TaskFailed, TaskSucceeded
 from service.asl.execution import (
@@ -43,6 +43,9 @@ from service.asl.states.pass_ import Pass
 from service.asl.states.task import Limit, Task
 from service.asl.values import Json, Random
 from service.asl.watched import watched
+
+ITERATIONS_TRIED_MAX: Final = 10_000
+"""Of how many of a Map's iterations the input is made: of the first ones."""
 
 _RESULT: Final = ("afterResultSelector", "afterResultPath")
 _SHOWN: Final[Mapping[type[State], tuple[str, ...]]] = {
@@ -297,14 +300,20 @@ class Trial(Run):
         is_jsonpath = isinstance(state.flow, JsonPathFlow)
         if is_jsonpath:
             self._data["afterItemsPath"] = fork.items
-        visit = self.visit(frame, state)
         try:
-            inputs = [state.branch(visit, fork, index).input for index in range(fork.length)]
+            inputs = self._inputs(frame, state, fork)
         except ExecutionError as error:
             self._fail_by(error, frame, state)
             return
         if is_jsonpath and state.item_selector is not None:
             self._data["afterItemSelector"] = inputs
+
+    def _inputs(self, frame: Frame, state: Map, fork: OpenFork) -> list[Json]:
+        visit, inputs = self.visit(frame, state), []
+        for index in range(min(fork.length, ITERATIONS_TRIED_MAX)):
+            inputs.append(state.branch(visit, fork, index).input)
+            check_size(inputs[-1], state.name)
+        return inputs
 
     def _failure(self, error: ExecutionError, frame: Frame) -> Failure:
         # Observed: the cause does not name the state, as that of an execution does.

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from service import documents
 from service.api.stepfunctions import requests
-from service.api.stepfunctions.faults import Fault, no_execution, no_machine
+from service.api.stepfunctions.faults import Fault, invalid_input, no_execution, no_machine
 from service.api.stepfunctions.history import read_page
 from service.api.stepfunctions.machines import shown_machine
 from service.api.stepfunctions.names import check_name, execution_arn, machine_arn
@@ -123,7 +123,7 @@ class Executions:
         except ExecutionAlreadyExists:
             started_at = await self._started_before(machine.name, name, input, arn)
         except InvalidExecutionInput as error:
-            raise _invalid_input(str(error)) from None
+            raise invalid_input(str(error)) from None
         except StateMachineDoesNotExist:
             raise no_machine(self._arns.machine(machine.name)) from None
         return {"executionArn": arn, "startDate": started_at.timestamp()}
@@ -188,7 +188,7 @@ class Executions:
 
     def _about(self, machine: Machine, name: str, input: Json) -> About:
         if exceeds(input):
-            raise _invalid_input(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
+            raise invalid_input(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
         return About(
             arn=self._arns.express(machine.name, name, uuid4()),
             name=name,
@@ -317,11 +317,7 @@ def _input(text: str) -> Json:
     try:
         return documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
     except ValueError as error:
-        raise _invalid_input(str(error)) from None
-
-
-def _invalid_input(reason: str) -> Fault:
-    return Fault("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{reason}'")
+        raise invalid_input(str(error)) from None
 
 
 def _wrong_type() -> Fault:

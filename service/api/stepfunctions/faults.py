@@ -57,6 +57,11 @@ def invalid(message: str) -> Fault:
     return Fault("ValidationException", message)
 
 
+def invalid_input(reason: str) -> Fault:
+    """Return the fault of an input that no execution could be started with."""
+    return Fault("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{reason}'")
+
+
 def no_machine(arn: str) -> Fault:
     """Return the fault of an ARN that no state machine has."""
     return Fault("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{arn}'")

@@ -18,11 +18,11 @@ from pydantic import Field
 from service import documents
 from service.api.stepfunctions import requests
 from service.api.stepfunctions.contexts import has_token, read_context
-from service.api.stepfunctions.faults import Fault, invalid
+from service.api.stepfunctions.faults import Fault, invalid, invalid_input
 from service.api.stepfunctions.names import check_role
 from service.api.stepfunctions.protocol import Action, Members
 from service.api.stepfunctions.results import check_result
-from service.asl import About, Json, Random, StateMachine, Status
+from service.asl import TIMEOUT, About, Json, Random, StateMachine, Status
 from service.asl.parser import TRIAL_STATE, compile_trial
 from service.asl.states.base import ForkingState, State
 from service.asl.states.task import Task
@@ -130,7 +130,7 @@ class Trials:
         input = _input(request.input)
         conditions = self._conditions(request, state, input)
         trial = Trial(machine, state, conditions, self._now(), self._random)
-        trial.begin()
+        await asyncio.to_thread(trial.begin)
         if request.mock is None:
             await self._perform(trial, machine, state)
         else:
@@ -168,7 +168,7 @@ class Trials:
         if ended.status is Status.SUCCEEDED:
             trial.succeed(ended.output)
         else:
-            trial.fail(ended.error, ended.cause)
+            trial.fail(ended.error or TIMEOUT, ended.cause)  # as a whole it has five minutes
 
 
 def _check_type(state: State, request: TryState) -> None:
@@ -268,21 +268,14 @@ def _input(text: str) -> Json:
     try:
         input = documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
     except ValueError as error:
-        raise _invalid_input(str(error)) from None
+        raise invalid_input(str(error)) from None
     if exceeds(input):
-        raise _invalid_input(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
+        raise invalid_input(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
     return input
 
 
-def _invalid_input(reason: str) -> Fault:
-    return Fault("InvalidExecutionInput", f"Invalid State Machine Execution Input: '{reason}'")
-
-
 def _variables(text: str) -> dict[str, Json]:
-    try:
-        variables = documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
-    except ValueError as error:
-        raise invalid(f"variables must be valid JSON: {error}") from None
+    variables = _parsed("variables", text)
     if not isinstance(variables, dict):
         raise invalid("variables must be a JSON object")
     return variables
@@ -292,10 +285,14 @@ def _items(text: str | None) -> list[Json] | None:
     """Return what a Map's ItemReader is said to have read, which is one JSON array."""
     if text is None:
         return None
-    try:
-        items = documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
-    except ValueError as error:
-        raise invalid(f"mapItemReaderData must be valid JSON: {error}") from None
+    items = _parsed("mapItemReaderData", text)
     if not isinstance(items, list):
         raise invalid("mapItemReaderData must be a JSON array")
     return items
+
+
+def _parsed(name: str, text: str) -> Json:
+    try:
+        return documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
+    except ValueError as error:
+        raise invalid(f"{name} must be valid JSON: {error}") from None

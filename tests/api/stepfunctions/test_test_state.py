@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from service.api import OpsDeps, create_ops_app
 from service.api.stepfunctions import Trials
-from service.asl import ExecutionError, Json
+from service.asl import About, Execution, ExecutionError, Json, StateMachine, Status
 from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
 from service.engine.express import Express
@@ -172,6 +172,20 @@ async def test_task_that_fails_is_retriable_or_lost(client: Client) -> None:
     assert await client.tell(state, roleArn=ROLE) == {"status": "FAILED", **failed}
     again = {**state, "Retry": [{"ErrorEquals": ["States.ALL"]}]}
     assert await client.tell(again, roleArn=ROLE) == {"status": "RETRIABLE", **failed}
+
+
+class _Overdue:
+    """Takes as long as an Express run may, for every run."""
+
+    async def run(self, machine: StateMachine, about: About) -> Execution:
+        return Execution(about, Status.TIMED_OUT)
+
+
+async def test_task_that_takes_too_long_fails_by_its_timeout() -> None:
+    trials = Trials(cast(Any, _Overdue()), Arns(), SystemRandom(), DatabaseClock().now)
+    state = json.dumps({"Type": "Task", "Resource": f"{FUNCTION}double", "End": True})
+    told = await trials.try_state({"definition": state, "roleArn": ROLE})
+    assert told == {"status": "FAILED", "error": "States.Timeout"}
 
 
 # ---------------------------------------------------------------- what its fields do
