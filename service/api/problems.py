@@ -18,6 +18,12 @@ from service.engine.ports import Overloaded, Unavailable
 
 CONTENT_TYPE: Final = "application/problem+json"
 
+# RFC 9110's names, which the standard library has in some versions of Python and not in others.
+_TITLE_BY_STATUS: Final[Mapping[HTTPStatus, str]] = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Content Too Large",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "Unprocessable Content",
+}
+
 STATUS_BY_CODE: Final[Mapping[str, HTTPStatus]] = {
     "malformed_request": HTTPStatus.BAD_REQUEST,
     "malformed_json": HTTPStatus.BAD_REQUEST,
@@ -78,7 +84,7 @@ class Problem(Exception):
         """Return the members of the problem document."""
         document: dict[str, Json] = {
             "type": "about:blank",
-            "title": self.status.phrase,
+            "title": _TITLE_BY_STATUS.get(self.status, self.status.phrase),
             "status": self.status.value,
             "code": self.code,
             "detail": self.detail,

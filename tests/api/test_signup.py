@@ -102,7 +102,7 @@ async def test_all_faults_are_named_at_once(public: Port) -> None:
     answer = await sign_up(public, {"name": 1, "plan": "free"})
     assert answer.json == {
         "type": "about:blank",
-        "title": "Unprocessable Entity",
+        "title": "Unprocessable Content",
         "status": 422,
         "code": "invalid_request",
         "detail": "email is missing. name: Input should be a valid string. "
