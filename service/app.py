@@ -140,26 +140,16 @@ class Service:
         self._config = config
         self._clock = DatabaseClock()
         self._database = Database(
-            config.database_url,
-            pool_size=config.database_pool_size,
-            pooler=config.database_pooler,
+            config.database_url, pool_size=config.database_pool_size, pooler=config.database_pooler
         )
         self._transport = transport or smtp_transport(config.smtp_url)
-        tokens = Tokens(config.secret_key)
-        accounts = Accounts(self._database)
-        self._lambda = _lambda_endpoint(config)
-        registry = Registry(
-            {
-                **ACCOUNT_TASKS,
-                **self._email_tasks(accounts, tokens).handlers(),
-                **load_handlers(config.handlers),
-            },
-            region=config.aws_region,
-            account=config.aws_account_id,
-            elsewhere=self._lambda,
-        )
-        self._definitions = Definitions(DefinitionRows(self._database))
+        self._accounts = Accounts(self._database)
         self._notifier = Notifier(self._database)
+        self._definitions = Definitions(DefinitionRows(self._database))
+        self._arns = Arns(config.aws_region, config.aws_account_id)
+        self._lambda = _lambda_endpoint(config)
+        tokens = Tokens(config.secret_key)
+        registry = self._registry(tokens)
         surroundings = Surroundings(
             handlers=registry,
             clock=self._clock,
@@ -167,8 +157,39 @@ class Service:
             time_scale=config.wait_time_scale,
             on_ended=close_ended,
         )
-        arns = Arns(config.aws_region, config.aws_account_id)
-        self.engine = Engine(
+        self.engine = self._engine(surroundings)
+        self._express = Express(surroundings, self.engine.request)
+        self._files = DefinitionFiles(config.workflows_dir, self._definitions, registry.missing)
+        self.signups = Signups(
+            self.engine,
+            self._accounts,
+            tokens,
+            self._clock,
+            workflow=config.verification_workflow,
+            link_seconds_max=config.link_seconds_max,
+        )
+        self._public = self._public_app(allow_test_domains)
+        self._ops = self._ops_app(registry, inbox, allow_test_domains)
+        self._smtp_reason: str | None = None
+        self._duties: list[asyncio.Task[None]] = []
+        self._served: list[Served] = []
+
+    def _registry(self, tokens: Tokens) -> Registry:
+        config = self._config
+        return Registry(
+            {
+                **ACCOUNT_TASKS,
+                **self._email_tasks(self._accounts, tokens).handlers(),
+                **load_handlers(config.handlers),
+            },
+            region=config.aws_region,
+            account=config.aws_account_id,
+            elsewhere=self._lambda,
+        )
+
+    def _engine(self, surroundings: Surroundings) -> Engine:
+        config = self._config
+        return Engine(
             PostgresStore(self._database),
             self._definitions,
             surroundings,
@@ -178,45 +199,37 @@ class Service:
                 shutdown_seconds=config.shutdown_seconds,
                 retention_days=config.retention_days,
             ),
-            arns,
+            self._arns,
             hint=self._notifier.notify,
         )
-        self._express = Express(surroundings, self.engine.request)
-        self._files = DefinitionFiles(config.workflows_dir, self._definitions, registry.missing)
-        self._accounts = accounts
-        self.signups = Signups(
-            self.engine,
-            accounts,
-            tokens,
-            self._clock,
-            workflow=config.verification_workflow,
-            link_seconds_max=config.link_seconds_max,
-        )
-        self._public = create_public_app(
+
+    def _public_app(self, allow_test_domains: bool) -> web.Application:
+        return create_public_app(
             PublicDeps(
                 signups=self.signups,
                 probe=self,
                 version=product_version(),
-                signup_page=config.signup_page,
-                cors_origins=config.cors_origins,
+                signup_page=self._config.signup_page,
+                cors_origins=self._config.cors_origins,
                 allow_test_domains=allow_test_domains,
             )
         )
-        self._ops = create_ops_app(
+
+    def _ops_app(
+        self, registry: Registry, inbox: Inbox | None, allow_test_domains: bool
+    ) -> web.Application:
+        return create_ops_app(
             OpsDeps(
                 directory=Directory(
-                    self.engine, accounts, self._clock, allow_test_domains=allow_test_domains
+                    self.engine, self._accounts, self._clock, allow_test_domains=allow_test_domains
                 ),
                 probe=self,
-                actions=self._actions(registry, arns),
-                keys=config.ops_keys,
+                actions=self._actions(registry, self._arns),
+                keys=self._config.ops_keys,
                 inbox=inbox,
                 now=self._clock.now,
             )
         )
-        self._smtp_reason: str | None = None
-        self._duties: list[asyncio.Task[None]] = []
-        self._served: list[Served] = []
 
     def _actions(self, registry: Registry, arns: Arns) -> dict[str, Action]:
         machines = MachineRows(self._database)
