@@ -267,13 +267,16 @@ def test_selecting_is_bounded() -> None:
         find("$..*..*..*..*..*", value)
 
 
-def test_a_filter_on_data_too_deep_for_it_finds_nothing_and_says_so() -> None:
+def test_a_filter_on_data_too_deep_for_it_finds_nothing_and_says_so_briefly() -> None:
     value: Json = {"x": 1}
     for _ in range(5_000):
         value = [value]
     with pytest.raises(PathNotFound, match="cannot be applied") as caught:
         find("$[?(@..x)]", value)
-    assert "(nested too deep to be shown)" in caught.value.in_field("x.$")
+    # How deep a value can be written down depends on the version of Python; how much is shown not.
+    cause = caught.value.in_field("x.$")
+    assert "(nested too deep to be shown)" in cause or "'[[[[" in cause
+    assert len(cause) < 2_000
 
 
 def test_descending_needs_no_stack() -> None:
