@@ -56,8 +56,8 @@ EFFECT_ROUNDS_MAX: Final = 8
 # What one turn may do in place (answers without a handler, timers already past) before it must wait
 # for another batch.
 STEPS_IN_PLACE_MAX: Final = 64
-# Level, method, window bits, memory level. With zlib's defaults 256 kB are fetched and cleared for
-# each row, which takes five times as long as compressing the kilobyte in it, for the same size.
+# Level, method, window bits, memory level. zlib's defaults fetch and clear 256 kB for each row; a
+# window of 4 kB holds the kilobyte or so that is in one, and the result has the same size.
 HISTORY_COMPRESSION: Final = (1, zlib.DEFLATED, 12, 5)
 log = structlog.get_logger()
 
