@@ -377,8 +377,8 @@ class Service:
 def _quieten_garbage_collector() -> None:
     """Leave what lives for ever out of collections, and collect less often.
 
-    Executions hold no cycles, and what is loaded by now stays; with Python's own thresholds a loaded
-    service was seen to spend 3 to 10 % of its time looking through all of it again and again.
+    Executions hold no cycles, and what is loaded by now stays; with Python's own thresholds a
+    loaded service was seen to spend 3 to 10 % of its time looking through all of it again.
     """
     gc.collect()
     gc.freeze()
