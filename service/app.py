@@ -310,12 +310,14 @@ class Service:
 
     async def close(self) -> None:
         """Stop accepting, finish what is in flight within SHUTDOWN_SECONDS, give up the lease."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + self._config.shutdown_seconds  # for all parts together
         for duty in self._duties:
             duty.cancel()
         await asyncio.gather(*self._duties, return_exceptions=True)
         await asyncio.gather(*(served.close() for served in reversed(self._served)))
-        await self._express.close(self._config.shutdown_seconds)
-        await self.engine.close()
+        await self._express.close(max(ends_at - loop.time(), 0.0))
+        await self.engine.close(max(ends_at - loop.time(), 0.0))
         if self._lambda is not None:
             await self._lambda.close()
         await self._notifier.close()

@@ -198,14 +198,19 @@ class Engine:
             reasons["engine"] = "shutting down"
         return reasons
 
-    async def close(self) -> None:
-        """Finish what is in flight within the time allowed, give up the rest and the lease."""
+    async def close(self, seconds: float | None = None) -> None:
+        """Finish what is in flight within the time allowed, give up the rest and the lease.
+
+        `seconds` is what is left of it when other parts have been closed before this one.
+        """
+        if seconds is None:
+            seconds = self._settings.shutdown_seconds
         self._is_closing = True
         self._rescuer.finish()
         for name in ("claimer", "quarantine", "sweep", "tidy", "refresh"):
             await self._end(name)
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.shutdown_seconds):
+            async with asyncio.timeout(seconds):
                 await self._worker.finished()
         self._timers.close()
         for name in ("rescuer", "committer"):

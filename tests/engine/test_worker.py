@@ -461,3 +461,33 @@ async def test_what_cannot_be_read_ends_as_failed_and_leaves_nothing_undecided(
             while await b.database.first("account", *key) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await connection.close()
+
+
+async def test_an_engine_closes_within_what_is_left_of_the_time_allowed(
+    fresh_database: str,
+) -> None:
+    is_running = asyncio.Event()
+
+    async def endless(input: Json, task: Task) -> Json:
+        is_running.set()
+        await asyncio.Event().wait()
+        return {}
+
+    async with bench(fresh_database, Handlers({"work": endless})) as b:
+        await b.publish("flow", definition("Work", Work=task("work", End=True)))
+        key = await b.start("flow")
+        await is_running.wait()
+        waited: list[float | None] = []
+        timeout = asyncio.timeout
+
+        def noted(delay: float | None) -> asyncio.Timeout:
+            waited.append(delay)
+            return timeout(delay)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("service.engine.engine.asyncio.timeout", noted)
+            await b.engine.close(0.0)
+        assert 0.0 in waited
+        assert 2.0 not in waited, "the whole time, though none of it was left"
+        row = await b.row(key)
+        assert (row["status"], row["owner"]) == ("RUNNING", None)
