@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from service.asl.values import Json
 
 
-@dataclass(frozen=True, slots=True)
-class RunTask:
+class RunTask(NamedTuple):
     """Have a handler do something. The frame waits for TaskSucceeded or TaskFailed with this id.
 
     `id` is the id of the history event that scheduled this attempt: unique within the execution,
@@ -29,8 +27,7 @@ class RunTask:
     heartbeat_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(NamedTuple):
     """Deliver TimerFired at this moment, or at once when it is past."""
 
     due_at: datetime

@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from service.asl.values import Json
 
@@ -18,8 +18,7 @@ class Started:
     """The execution begins."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskSucceeded:
+class TaskSucceeded(NamedTuple):
     """A handler answered. `acknowledges_signal`: what it says already tells what a signal would."""
 
     command_id: int
@@ -27,8 +26,7 @@ class TaskSucceeded:
     acknowledges_signal: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
+class TaskFailed(NamedTuple):
     """A handler failed, or there is none."""
 
     command_id: int

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from service.asl.commands import Command, RunTask, SetTimer
 from service.asl.query.scope import NO_VARIABLES
@@ -35,8 +35,7 @@ class Status(StrEnum):
     ABORTED = "ABORTED"
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What stays the same for as long as an execution lives, and the context object tells of it."""
 
     arn: str
@@ -49,8 +48,7 @@ class About:
     redrive_count: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class OpenTask:
+class OpenTask(NamedTuple):
     """A task whose answer has not come. Either moment may pass first."""
 
     command: RunTask
@@ -60,12 +58,12 @@ class OpenTask:
     @property
     def due_at(self) -> datetime | None:
         """Return the moment at which the task is given up unless something comes before."""
-        moments = [m for m in (self.times_out_at, self.heartbeat_due_at) if m is not None]
-        return min(moments, default=None)
+        if self.times_out_at is None or self.heartbeat_due_at is None:
+            return self.times_out_at or self.heartbeat_due_at
+        return min(self.times_out_at, self.heartbeat_due_at)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenWait:
+class OpenWait(NamedTuple):
     """A Wait state that lasts until `due_at`, or until a signal."""
 
     due_at: datetime
@@ -76,8 +74,7 @@ class OpenWait:
         return SetTimer(self.due_at)
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(NamedTuple):
     """The pause before a state is tried again."""
 
     due_at: datetime
@@ -192,6 +189,9 @@ class Execution:
     is_acknowledged: bool = False
     next_frame_id: int = ROOT_FRAME
     frames: dict[int, Frame] = field(default_factory=dict)
+    _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def new(cls, about: About) -> Execution:
@@ -217,17 +217,28 @@ class Execution:
     @property
     def due_at(self) -> datetime | None:
         """Return the earliest moment at which TimerFired is to be delivered, or None."""
-        earliest = self.times_out_at
-        for frame in self.frames.values():
-            due_at = frame.open.due_at if frame.open is not None else None
-            if due_at is not None and (earliest is None or due_at < earliest):
-                earliest = due_at
-        return earliest
+        return self._outlook()[1]
 
     @property
     def open_tasks(self) -> tuple[RunTask, ...]:
         """Return the tasks whose answer has not come; after a crash they are performed again."""
-        return tuple(f.open.command for f in self.frames.values() if isinstance(f.open, OpenTask))
+        return self._outlook()[0]
+
+    def _outlook(self) -> tuple[tuple[RunTask, ...], datetime | None]:
+        """Return what is open and what is due, looked for once: the engine asks again and again."""
+        if self._seen is not None:
+            return self._seen
+        tasks, earliest = [], self.times_out_at
+        for frame in self.frames.values():
+            if frame.open is None:
+                continue
+            if isinstance(frame.open, OpenTask):
+                tasks.append(frame.open.command)
+            due_at = frame.open.due_at
+            if due_at is not None and (earliest is None or due_at < earliest):
+                earliest = due_at
+        self._seen = tuple(tasks), earliest
+        return self._seen
 
     def to_json(self) -> Json:
         """Return what a checkpoint holds: JSON with short member names, without `about`."""

@@ -7,7 +7,7 @@ history, and most histories are never read. `render` makes what the API shows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from service.asl.values import Json, text_of
@@ -16,8 +16,6 @@ from service.asl.values import Json, text_of
 # the execution.
 HISTORY_EVENTS_MAX: Final = 25_000
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _TEXT_MEMBERS: Final = frozenset({"input", "output", "parameters"})
 _CUT_MEMBERS: Final = frozenset({"input", "output", "assignedVariables"})
 
@@ -36,11 +34,9 @@ class HistoryEvent(NamedTuple):
 
     def to_json(self) -> Json:
         """Return the event as a short JSON array, for storage."""
-        micros = (self.timestamp - _EPOCH) // _MICROSECOND
-        short: list[Json] = [self.id, self.previous_event_id, micros, self.type]
-        if self.details is not None:
-            short.append(dict(self.details))
-        return short
+        moment = self.timestamp.isoformat()
+        details = None if self.details is None else dict(self.details)
+        return [self.id, self.previous_event_id, moment, self.type, details]
 
     @classmethod
     def from_json(cls, value: Json) -> HistoryEvent:
@@ -48,19 +44,11 @@ class HistoryEvent(NamedTuple):
 
         Raise ValueError when `value` is nothing that `to_json` writes.
         """
-        if not isinstance(value, list) or len(value) not in (4, 5):
-            raise ValueError(f"the history event is malformed: {value!r:.200}")
-        id_, previous, micros, type_, *details = value
-        if not (isinstance(id_, int) and isinstance(previous, int) and isinstance(micros, int)):
-            raise ValueError(f"the history event is malformed: {value!r:.200}")
-        timestamp = _EPOCH + micros * _MICROSECOND
-        return cls(id_, previous, timestamp, str(type_), _object(details[0]) if details else None)
-
-
-def _object(value: Json) -> Mapping[str, Json]:
-    if not isinstance(value, dict):
-        raise ValueError(f"the details of a history event are malformed: {value!r:.200}")
-    return value
+        match value:
+            case [int(id_), int(previous), str(moment), str(type_), dict() | None as details]:
+                timestamp = datetime.fromisoformat(moment)
+                return cls(id_, previous, timestamp, type_, details)
+        raise ValueError(f"the history event is malformed: {value!r:.200}")
 
 
 def details_member(type_: str) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 from uuid import UUID
 
-from service.asl import Signalled
 from service.engine.ports import Claim, Effect, Key, Signalling, Transaction
 from service.engine.turn import Request, Tenure, Turn, Unit
 
@@ -115,45 +113,55 @@ class Batch:
                 # Its effects were committed with it: another try would run them twice.
                 self.stood.append(self.turns.pop(key))
             elif held.get(key):
-                _guard(turn, partial(turn.feed, Signalled()))
+                _guard(turn, turn.signal)
 
     async def _play(self, tx: Transaction) -> None:
         """Run effects in rounds until no execution asks for more."""
         requests = self.requests
-        while True:
-            turns = [*self.turns.values(), *self.claimed]
-            for turn in turns:
-                _guard(turn, turn.settle)
-            asked = [(turn, turn.wanted) for turn in turns if turn.wanted]
+        for request in requests:
+            request.signalled = None  # by an earlier try
+        asking = [turn for turn in self.turns.values() if turn.wanted]
+        while requests or asking:
             effects: list[Effect] = [request.effect for request in requests]
-            for request in requests:
-                request.signalled = None
-            for _, wanted in asked:
-                effects += wanted
-            if not effects:
-                return
+            for turn in asking:
+                effects += turn.wanted
             rows = await tx.apply(effects)
+            self._tell(asking, rows[len(requests) :])
             for request, row in zip(requests, rows, strict=False):
                 request.row, request.signalled = row, request.signal(row)
-            at = len(requests)
-            for turn, wanted in asked:
-                _guard(turn, partial(turn.answered, rows[at : at + len(wanted)]))
-                at += len(wanted)
-            await self._signal(tx, [request for request in requests if request.signalled])
+            touched = await self._signal(tx, [one for one in requests if one.signalled])
             requests = []
+            asking = [turn for turn in dict.fromkeys((*asking, *touched)) if turn.wanted]
 
-    async def _signal(self, tx: Transaction, requests: Sequence[Request]) -> None:
-        """Signal executions; those at rest are claimed and go on in this very transaction."""
+    def _tell(self, asking: Sequence[Turn], rows: Sequence[Mapping[str, object] | None]) -> None:
+        """Feed the rows of effects to the turns that asked for them, in their order."""
+        at, turn = 0, None
+        try:
+            for turn in asking:
+                count = len(turn.wanted)
+                turn.answered(rows[at : at + count])
+                at += count
+        except Exception as error:
+            assert turn is not None
+            raise Broken(turn, error) from error
+
+    async def _signal(self, tx: Transaction, requests: Sequence[Request]) -> list[Turn]:
+        """Signal executions and return their turns here.
+
+        Those at rest are claimed and go on in this very transaction.
+        """
         keys = [request.signalled for request in requests if request.signalled]
         if not keys:
-            return
+            return []
         apart = {request.signalled for request in requests if request.is_apart}
+        touched = []
         for signalling in await tx.signal(keys, self.owner):
             turn = self.turns.get(signalling.key)
             if turn is not None:
                 if signalling.claim is not None:
                     turn.claimed(signalling.claim.epoch)
-                _guard(turn, partial(turn.feed, Signalled()))
+                _guard(turn, turn.signal)
+                touched.append(turn)
                 continue
             claim = None if signalling.key in apart else signalling.claim
             tenure = None if claim is None else self.outcomes.tenure(claim)
@@ -163,6 +171,8 @@ class Batch:
             turn = self.outcomes.signal_turn(tenure)
             _guard(turn, turn.prepare)
             self.claimed.append(turn)
+            touched.append(turn)
+        return touched
 
 
 def _guard(turn: Turn, play: Callable[[], None]) -> None:

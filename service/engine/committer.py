@@ -169,7 +169,6 @@ class Committer:
                     continue
                 try:
                     unit.prepare()
-                    unit.settle()
                 except Exception as error:
                     self._outcomes.broken(unit, error)
                     continue

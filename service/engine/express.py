@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
-from uuid import UUID, uuid5
 
 import structlog
 
@@ -186,7 +185,7 @@ class _Run:
             machine=about.machine_name,
             name=about.name,
             state=command.state,
-            idempotency_key=_idempotency_key(self._key.id, command),
+            entered_event_id=command.entered_event_id,
             attempt=command.attempt,
             heartbeat=lambda: self._beat(command.id),
         )
@@ -204,7 +203,3 @@ def _bounded(execution: Execution) -> Execution:
     latest: datetime = execution.about.started_at + timedelta(seconds=EXPRESS_SECONDS_MAX)
     bounded.times_out_at = min(execution.times_out_at or latest, latest)
     return bounded
-
-
-def _idempotency_key(id: UUID, command: RunTask) -> UUID:
-    return uuid5(id, str(command.entered_event_id))

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from service.asl import Json, RunTask, StateMachine, Status, TaskFailed
 
@@ -84,8 +84,7 @@ class Effect:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """An execution's row as it was when this worker came to own it."""
 
     key: Key
@@ -102,8 +101,7 @@ class Claim:
     claimed_at: datetime  # by the database's clock
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """Where an execution stands after a step. `owner` None: it leaves this worker's memory."""
 
     key: Key
@@ -118,8 +116,7 @@ class Checkpoint:
     stopped_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class NewExecution:
+class NewExecution(NamedTuple):
     """An execution to insert as it stands after its first step: no second write is needed for that.
 
     `first.owner` is the worker that goes on with it at once, without a claim; None leaves it to
@@ -134,8 +131,7 @@ class NewExecution:
     first: Checkpoint  # of epoch 1
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
+class HistoryRow(NamedTuple):
     """The history events of one step, as one row."""
 
     key: Key
@@ -350,21 +346,28 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+def _nobody_listens() -> None:
+    """Take a heartbeat that no timeout waits for."""
+
+
+class Task(NamedTuple):
     """What a handler is given besides its input."""
 
     execution: Key
     machine: str
     name: str  # the execution's
     state: str
-    idempotency_key: UUID  # the same for retries and repeats of one state entry
+    entered_event_id: int
     attempt: int
-    heartbeat: Callable[[], None] = field(default=lambda: None)
+    heartbeat: Callable[[], None] = _nobody_listens
+
+    @property
+    def idempotency_key(self) -> UUID:
+        """Return a key that is the same for retries and repeats of one entry into the state."""
+        return uuid5(self.execution.id, str(self.entered_event_id))
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A handler's output. `acknowledges_signal`: it says what a signal would (see
     `asl.events.Signalled`).
     """

@@ -2,20 +2,19 @@
 
 A turn can be played any number of times, since a batch is tried again when its connection breaks
 and split when one of its rows is refused: `prepare` starts from the last committed state, and
-nothing outside the turn changes until `Worker` is told that the commit took place. Between
-`prepare` and the commit it goes in rounds: `settle` takes the execution as far as the language
-alone can and says which database effects it wants next, `answered` feeds their rows back in.
+nothing outside the turn changes until `Worker` is told that the commit took place. It takes the
+execution as far as the language alone can and leaves in `wanted` which database effects it wants;
+`answered` feeds their rows back in and goes on likewise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeAlias
-from uuid import UUID, uuid5
+from typing import Final, NamedTuple, TypeAlias
+from uuid import UUID
 
 import structlog
 
@@ -38,6 +37,7 @@ from service.asl import (
 )
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ERROR_CHARACTERS_MAX
 from service.documents import dumps_own
+from service.engine.history import pack
 from service.engine.ports import (
     Checkpoint,
     Clock,
@@ -56,12 +56,8 @@ EFFECT_ROUNDS_MAX: Final = 8
 # What one turn may do in place (answers without a handler, timers already past) before it must wait
 # for another batch.
 STEPS_IN_PLACE_MAX: Final = 64
-# Level, method, window bits, memory level. zlib's defaults fetch and clear 256 kB for each row; a
-# window of 4 kB holds the kilobyte or so that is in one, and the result has the same size.
-HISTORY_COMPRESSION: Final = (1, zlib.DEFLATED, 12, 5)
-log = structlog.get_logger()
 
-_IDEMPOTENCY: Final = UUID("6d1f2b2e-6c0e-5b3c-9a53-0f5a2f8f2c11")
+log = structlog.get_logger()
 
 OnEnded: TypeAlias = Callable[[str, Key], Effect | None]
 """What an execution of this name leaves to be decided when it ends, however it ends.
@@ -101,17 +97,16 @@ class Tenure:
     def task(self, command: RunTask) -> Task:
         """Return what a handler is told of the command it performs."""
         return Task(
-            execution=self.key,
-            machine=self.execution.about.machine_name,
-            name=self.name,
-            state=command.state,
-            idempotency_key=uuid5(_IDEMPOTENCY, f"{self.key.id}/{command.entered_event_id}"),
-            attempt=command.attempt,
+            self.key,
+            self.execution.about.machine_name,
+            self.name,
+            command.state,
+            command.entered_event_id,
+            command.attempt,
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """A command that an effect answers."""
 
     command: RunTask
@@ -141,62 +136,74 @@ class Turn:
 
     def prepare(self) -> None:
         """Play the events from the last committed state, forgetting any earlier try."""
-        self.execution = self.tenure.execution
+        tenure = self.tenure
+        self.execution = tenure.execution
         self._now = self._surroundings.clock.now()
         self._history: list[HistoryEvent] = []
-        self._pending: list[Effect] = list(self._effects)
+        self._pending = self._effects
         self._asked: list[Asked] = []
         self._applied: list[tuple[Effect, Mapping[str, object] | None]] = []
         self._deferred: set[int] = set()
         self._rounds = 0
-        self._is_settled = False
-        self.wanted: list[Effect] = []
         self._is_end_told = False
         self._inserted: Execution | None = None
-        self._standing_epoch = self.tenure.epoch  # of the row as this transaction found or left it
-        self._is_signalled = False
+        self._standing_epoch = tenure.epoch  # of the row as this transaction found or left it
+        self._is_signalled = any(isinstance(event, Signalled) for event in self.events)
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
         for event in self.events:
-            self.feed(event)
+            self._feed(event)
+        self._settle()
 
     @property
     def key(self) -> Key:
         return self.tenure.key
 
-    def feed(self, event: Event) -> None:
+    def signal(self) -> None:
+        """Let the signal that the row has happen to the execution."""
+        self._is_signalled = True
+        self._feed(Signalled())
+        self._settle()
+
+    def answered(self, rows: Sequence[Mapping[str, object] | None]) -> None:
+        """Feed in what the effects in `wanted` returned, in their order."""
+        self._applied += zip(self.wanted, rows, strict=True)
+        asked, rows = self._asked, rows[len(self._pending) :]
+        self._asked, self._pending = [], ()
+        self._rounds += 1
+        for one, row in zip(asked, rows, strict=True):
+            self._feed(_answer(one, row))
+        self._settle()
+
+    def _feed(self, event: Event) -> None:
         """Let one more event happen to the execution."""
+        shared = self._surroundings
         step = advance(
             self.tenure.machine,
             self.execution,
             event,
             self._now,
-            self._surroundings.random,
-            time_scale=self._surroundings.time_scale,
+            shared.random,
+            time_scale=shared.time_scale,
         )
         self.execution = step.execution
         self._history += step.history
-        self._is_signalled |= isinstance(event, Signalled)
-        self._is_settled = False
 
-    def settle(self) -> None:
+    def _settle(self) -> None:
         """Go on as far as nothing from outside is needed; leave in `wanted` the next effects."""
-        if self._is_settled:
-            return
         for _ in range(STEPS_IN_PLACE_MAX):
             event = self._next_in_place()
             if event is None:
                 break
-            self.feed(event)
+            self._feed(event)
         else:
-            self._asked.clear()  # of the step before the last, which may have closed them
-        self._is_settled = True
+            self._asked = []  # of the step before the last, which may have closed them
         has_ended = self.execution.status is not Status.RUNNING
         if has_ended and not self._pending and not self._is_end_told:
             self._is_end_told = True
             last = self._last_effect()
-            self._pending = [last] if last is not None else []
-        self.wanted = [*self._pending, *(asked.effect for asked in self._asked)]
+            self._pending = () if last is None else (last,)
+        self.wanted = [*self._pending, *[asked.effect for asked in self._asked]]
 
     def _last_effect(self) -> Effect | None:
         """Return what `on_ended` wants done, unless a task has seen to it already."""
@@ -204,16 +211,6 @@ class Turn:
             return None
         last = self._surroundings.on_ended(self.tenure.name, self.key)
         return None if any(effect == last for effect, _ in self._applied) else last
-
-    def answered(self, rows: Sequence[Mapping[str, object] | None]) -> None:
-        """Feed in what the effects of the last `settle` returned, in their order."""
-        self._applied += zip(self.wanted, rows, strict=True)
-        rows = rows[len(self._pending) :]
-        asked, self._asked, self._pending = self._asked, [], []
-        self._rounds += 1
-        self._is_settled = False
-        for one, row in zip(asked, rows, strict=True):
-            self.feed(_answer(one, row))
 
     def tell(self) -> None:
         """Tell those who asked for effects that their rows are committed."""
@@ -235,13 +232,14 @@ class Turn:
 
     def _next_in_place(self) -> Event | None:
         """Return an event that needs nothing from outside; put the other commands into `_asked`."""
-        self._asked.clear()
-        for command in self.execution.open_tasks:
+        self._asked = []
+        execution = self.execution
+        for command in execution.open_tasks:
             if command.id not in self._deferred:
                 failure = self._consider(command)
                 if failure is not None:
                     return failure
-        due_at = self.execution.due_at
+        due_at = execution.due_at
         if due_at is not None and due_at <= self._now:
             return TimerFired()
         return None
@@ -301,10 +299,7 @@ class Turn:
         """Return what happened in this turn; None when it is nothing."""
         if not self._history:
             return None
-        events = dumps_own([event.to_json() for event in self._history])
-        compressor = zlib.compressobj(*HISTORY_COMPRESSION)
-        compressed = compressor.compress(events) + compressor.flush()
-        return HistoryRow(self.key, self._history[0].id, compressed)
+        return HistoryRow(self.key, self._history[0].id, pack(self._history))
 
     def _rests(self) -> bool:
         """Tell whether the execution waits for nothing but time, and so needs no worker."""

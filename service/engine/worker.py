@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -347,7 +346,9 @@ class Worker:
                 is_complete = False
                 continue
             input = resolved[1]
-            task = replace(tenure.task(command), heartbeat=self._heartbeat(tenure, command))
+            task = tenure.task(command)
+            if command.heartbeat_seconds is not None:
+                task = task._replace(heartbeat=self._heartbeat(tenure, command))
             tenure.performing[command.id] = asyncio.ensure_future(
                 self._perform_one(tenure, command, handler, input, task)
             )
@@ -366,8 +367,7 @@ class Worker:
         """Return what a handler calls to show that it is alive; more often than the timeout needs
         is not passed on.
         """
-        if command.heartbeat_seconds is None:
-            return lambda: None
+        assert command.heartbeat_seconds is not None, command
         loop = asyncio.get_running_loop()
         interval, last = command.heartbeat_seconds / HEARTBEATS_PER_TIMEOUT, loop.time()
 

@@ -60,7 +60,18 @@ def test_events_read_back_as_they_were_written() -> None:
     assert read == events
 
 
-@pytest.mark.parametrize("value", [None, {}, [], [1, 2, 3], ["1", 0, 0, "T"], [1, 0, 0, "T", "d"]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        [],
+        [1, 2, 3],
+        ["1", 0, "2026-01-01", "T", None],
+        [1, 0, 0, "T", None],
+        [1, 0, "2026-01-01", "T", "d"],
+    ],
+)
 def test_a_malformed_event_is_refused(value: Json) -> None:
     with pytest.raises(ValueError, match="malformed"):
         HistoryEvent.from_json(value)

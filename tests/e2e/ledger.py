@@ -15,7 +15,6 @@ so that no fault of the engine's own books can hide itself. `Ledger.count` compa
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -25,7 +24,7 @@ from typing import Final
 import asyncpg
 
 from service.asl import HistoryEvent
-from service.documents import loads
+from service.engine.history import unpack
 from tests.e2e.sink import Delivery
 from tests.e2e.visitors import Signup
 
@@ -138,9 +137,7 @@ async def read_histories(database: asyncpg.Connection) -> dict[str, list[History
     for row in await database.fetch(
         "select execution_id, events from history order by execution_id, first_event_id"
     ):
-        events = loads(zlib.decompress(row["events"]))
-        assert isinstance(events, list)
-        histories[str(row["execution_id"])] += [HistoryEvent.from_json(event) for event in events]
+        histories[str(row["execution_id"])] += unpack(row["events"])
     return histories
 
 

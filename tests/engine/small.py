@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
 
-from service.asl import HistoryEvent, Json, compile_definition
-from service.documents import loads
+from service.asl import Json, compile_definition
 from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.engine import Engine, Settings
+from service.engine.history import unpack
 from service.engine.ids import key_of
 from service.engine.ports import Beat, Checkpoint, Claim, Effect, Key
 from service.engine.random import SystemRandom
@@ -105,7 +104,7 @@ class FaultyStore(MemoryStore):
         row = self.executions[key]
         at = {name: value for name, value in changed.items() if hasattr(row.at, name)}
         rest = {name: value for name, value in changed.items() if name not in at}
-        self.executions[key] = replace(row, at=replace(row.at, **at), **rest)  # type: ignore[arg-type]
+        self.executions[key] = replace(row, at=row.at._replace(**at), **rest)  # type: ignore[arg-type]
 
     def make_due(self, key: Key, **changed: object) -> None:
         self.put(key, due_at=self._clock.now() - timedelta(seconds=1), **changed)
@@ -142,8 +141,7 @@ class Small:
         return self.at(key)
 
     async def types(self, key: Key) -> list[str]:
-        steps = [loads(zlib.decompress(step)) for step in await self.store.read_history(key)]
-        events = [HistoryEvent.from_json(event) for step in steps for event in step]  # type: ignore[union-attr]
+        events = [event for row in await self.store.read_history(key) for event in unpack(row)]
         assert [event.id for event in events] == list(range(1, len(events) + 1))
         return [event.type for event in events]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -12,8 +11,8 @@ import asyncpg
 import pytest
 
 from service.asl import HistoryEvent, Json
-from service.documents import loads
 from service.engine.engine import Engine
+from service.engine.history import unpack
 from service.engine.ports import (
     Answer,
     Effect,
@@ -38,8 +37,7 @@ async def nothing(input: Json, task: Task) -> Json:
 
 async def history_of(b: Bench, key: Key) -> list[HistoryEvent]:
     rows = await b.store.read_history(key)
-    events = [loads(zlib.decompress(row)) for row in rows]
-    return [HistoryEvent.from_json(event) for row in events for event in row]  # type: ignore[union-attr]
+    return [event for row in rows for event in unpack(row)]
 
 
 async def types_of(b: Bench, key: Key) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -28,7 +27,7 @@ def new_key(bucket: int = 7, *, at: datetime = STARTED) -> Key:
 def checkpoint(key: Key, epoch: int = 1, **changes: Any) -> Checkpoint:
     """Return where a running execution stands that Alice holds."""
     at = Checkpoint(key, epoch, Status.RUNNING, None, ALICE, b"at first", None, None, None, None)
-    return replace(at, **changes)
+    return at._replace(**changes)
 
 
 def resting(key: Key, epoch: int = 1, *, due_at: datetime = LONG_AGO) -> Checkpoint:
@@ -52,7 +51,7 @@ def ended(key: Key, epoch: int, *, stopped_at: datetime = STARTED) -> Checkpoint
 def execution(first: Checkpoint, **changes: Any) -> NewExecution:
     """Return the row of a start, named after its id."""
     row = NewExecution("signup", DEFINITION, str(first.key.id), '{"n":1}', STARTED, first)
-    return replace(row, **changes)
+    return row._replace(**changes)
 
 
 def claimed(row: NewExecution, epoch: int, claims: int = 1, **changes: Any) -> Claim:
@@ -71,12 +70,12 @@ def claimed(row: NewExecution, epoch: int, claims: int = 1, **changes: Any) -> C
         quarantined=0,
         claimed_at=STARTED,
     )
-    return replace(claim, **changes)
+    return claim._replace(**changes)
 
 
 def timeless(claim: Claim | None) -> Claim | None:
     """Return a claim without the moment it was made at, which is the database's to say."""
-    return None if claim is None else replace(claim, claimed_at=STARTED)
+    return None if claim is None else claim._replace(claimed_at=STARTED)
 
 
 def step(key: Key, first_event_id: int, events: bytes = b"events") -> HistoryRow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from uuid import UUID
 
 from service.asl import Json, RunTask, TaskFailed
 from service.engine.ids import key_of, new_id
@@ -15,7 +14,6 @@ ID = new_id(NOON, 42)
 KEY = key_of(ID)
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 INVOKE = "arn:aws:states:::lambda:invoke"
-IDEMPOTENCY_KEY = UUID("0a1b2c3d-0000-5000-8000-00000000beef")
 
 
 def command(resource: str, parameters: Json = None) -> RunTask:
@@ -28,9 +26,12 @@ def task(attempt: int = 0) -> Task:
         machine="verification",
         name=str(ID),
         state="Call",
-        idempotency_key=IDEMPOTENCY_KEY,
+        entered_event_id=2,
         attempt=attempt,
     )
+
+
+IDEMPOTENCY_KEY = task().idempotency_key
 
 
 async def perform(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ from service import documents
 from service.api.stepfunctions.requests import PAGE
 from service.asl import HISTORY_EVENTS_MAX, HistoryEvent, Json, render
 from service.engine.catalog import ExecutionCatalog
+from service.engine.history import unpack
 from service.engine.ports import Key
 
 ROWS_AT_ONCE: Final = 50
@@ -67,10 +67,9 @@ def _in_order(rows: Sequence[bytes], at: int, backwards: bool) -> list[HistoryEv
     """Return the events of these rows from `at` on, in the direction asked for."""
     events = []
     for row in rows:
-        stored = documents.loads(zlib.decompress(row))
-        assert isinstance(stored, list), "a row holds the events of a step"
-        step = map(HistoryEvent.from_json, stored)
-        events += [event for event in step if (event.id <= at if backwards else event.id >= at)]
+        events += [
+            event for event in unpack(row) if (event.id <= at if backwards else event.id >= at)
+        ]
     return sorted(events, key=lambda event: event.id, reverse=backwards)
 
 

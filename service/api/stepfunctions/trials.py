@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Final, Literal
 from uuid import uuid4
@@ -163,7 +162,7 @@ class Trials:
         if trial.command is None:
             return
         assert isinstance(state, Task), state
-        about = replace(trial.execution.about, input=trial.command.parameters)
+        about = trial.execution.about._replace(input=trial.command.parameters)
         ended = await self._express.run(task_alone(machine, state, trial.command), about)
         if ended.status is Status.SUCCEEDED:
             trial.succeed(ended.output)
