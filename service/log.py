@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
 
@@ -42,7 +42,7 @@ def configure(log_format: Literal["json", "console"], level: str) -> None:
     _processors[:] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _stamp,
         structlog.processors.format_exc_info,
         redact,
         _as_json if log_format == "json" else _Console(),
@@ -61,12 +61,23 @@ def configure(log_format: Literal["json", "console"], level: str) -> None:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
+def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = datetime.now(UTC)
+    return event
+
+
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Return the event with addresses, and whatever its key calls a secret, out of it.
 
     A processor of structlog's; what comes after it meets plain values only.
     """
-    return {key: _redacted(key, value, REDACTION_DEPTH_MAX) for key, value in event.items()}
+    for key, value in event.items():
+        if type(value) is str and not _is_secret(key):  # as nearly all are: two cheap looks
+            if "@" in value or "=" in value:
+                event[key] = _redacted_text(value)
+        else:
+            event[key] = _redacted(key, value, REDACTION_DEPTH_MAX)
+    return event
 
 
 def _redacted(key: str, value: object, depth: int) -> object:
@@ -96,9 +107,15 @@ def _redacted_text(text: str) -> str:
 
 def _as_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
     try:
-        return orjson.dumps(event)
+        return orjson.dumps(event, option=orjson.OPT_UTC_Z)
     except TypeError:  # A lone surrogate or an integer beyond 64 bits must not cost the line.
-        return json.dumps(event, default=str).encode()
+        return json.dumps(event, default=_as_text).encode()
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return str(value)
 
 
 class _Console:
@@ -109,6 +126,7 @@ class _Console:
         self._renderer = structlog.dev.ConsoleRenderer(colors=colors)
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+        event["timestamp"] = _as_text(event["timestamp"])
         return self._renderer(logger, method, event).encode(errors="backslashreplace")
 
 
