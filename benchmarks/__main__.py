@@ -93,8 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a server to use instead of an embedded one; a database is made there and dropped",
     )  # fmt: skip
     parser.add_argument(
-        "--mail", choices=("none", "sink"),
-        help="to nowhere, or by SMTP to a sink; none for inproc and sink for http unless given",
+        "--mail", choices=("none", "discard", "sink"),
+        help="not written, written and dropped, or sent by SMTP to a sink; "
+        "none for inproc and sink for http unless given",
     )  # fmt: skip
     return parser
 

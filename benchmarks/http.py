@@ -28,7 +28,8 @@ LOG_TAIL_BYTES: Final = 4_000
 
 COMMANDS: Final[Mapping[Mail, tuple[str, ...]]] = {
     "sink": ("-m", "service", "serve"),
-    "none": ("-m", "benchmarks.serve"),
+    "discard": ("-m", "benchmarks.serve", "discard"),
+    "none": ("-m", "benchmarks.serve", "none"),
 }
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from benchmarks.counters import Counters, read_counters
 from benchmarks.database import BenchDatabase
+from benchmarks.mails import service_with
 from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
 from benchmarks.sink import Sink
 from service import metrics
@@ -17,20 +18,6 @@ from service.accounts.signup import SignupRequest
 from service.app import Service
 from service.config import load_config
 from service.log import configure
-from service.mail import SmtpTransport
-
-
-class NoMail(SmtpTransport):
-    """A transport whose mails are accepted and forgotten before any server hears of them."""
-
-    def __init__(self) -> None:
-        super().__init__("localhost", 25, "none")
-
-    async def check(self) -> None:
-        """Find nothing wrong."""
-
-    async def send(self, sender: str, recipient: str, message: bytes) -> None:
-        """Return at once."""
 
 
 class InprocTarget:
@@ -84,7 +71,7 @@ async def open_inproc(
         with log_path.open("a") as log_file:
             with redirect_stderr(log_file):
                 configure(config.log_format, config.log_level)
-            service = Service(config, transport=NoMail() if mail == "none" else None)
+            service = service_with(config, mail)
             try:
                 await service.open()
                 yield InprocTarget(service, database), None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-Mail: TypeAlias = Literal["none", "sink"]
+Mail: TypeAlias = Literal["none", "discard", "sink"]
+"""Tasks that do nothing, mails that are written and dropped, or SMTP to a sink."""
 
 WAIT_SECONDS_SHIPPED: Final = 1800
 """The Wait of workflows/verification.asl.json, which the load shortens."""

@@ -132,10 +132,12 @@ class Service:
         inbox: Inbox | None = None,
         allow_test_domains: bool = False,
         transport: SmtpTransport | None = None,
+        mail_tasks: Mapping[str, CoroutineHandler] | None = None,
     ) -> None:
         """Build the parts; nothing is opened yet. Raises BadHandlers, BadTemplates, ValueError.
 
-        `transport` takes the mails in place of the server at SMTP_URL.
+        `transport` takes the mails in place of the server at SMTP_URL; `mail_tasks`, by function
+        name, take the place of the tasks that write them.
         """
         self._config = config
         self._clock = DatabaseClock()
@@ -149,7 +151,9 @@ class Service:
         self._arns = Arns(config.aws_region, config.aws_account_id)
         self._lambda = _lambda_endpoint(config)
         tokens = Tokens(config.secret_key)
-        registry = self._registry(tokens)
+        if mail_tasks is None:
+            mail_tasks = self._email_tasks(self._accounts, tokens).handlers()
+        registry = self._registry(mail_tasks)
         surroundings = Surroundings(
             handlers=registry,
             clock=self._clock,
@@ -174,12 +178,12 @@ class Service:
         self._duties: list[asyncio.Task[None]] = []
         self._served: list[Served] = []
 
-    def _registry(self, tokens: Tokens) -> Registry:
+    def _registry(self, mail_tasks: Mapping[str, CoroutineHandler]) -> Registry:
         config = self._config
         return Registry(
             {
                 **ACCOUNT_TASKS,
-                **self._email_tasks(self._accounts, tokens).handlers(),
+                **mail_tasks,
                 **load_handlers(config.handlers),
             },
             region=config.aws_region,
