@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from service.asl.execution import About, Frame, OpenFork
+from service.asl.execution import About, Execution, Frame, OpenFork
 from service.asl.values import Json, Random, format_timestamp
 
 
@@ -14,15 +14,23 @@ from service.asl.values import Json, Random, format_timestamp
 class Visit:
     """One frame's stay in a state. States read it and change nothing."""
 
-    about: About
-    frames: Mapping[int, Frame]
+    execution: Execution
     frame: Frame
     now: datetime
     random: Random
     time_scale: float
-    next_event_id: int
     counts_retries: bool
     _context: dict[str, Json] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def about(self) -> About:
+        """Return what stays the same for as long as the execution lives."""
+        return self.execution.about
+
+    @property
+    def next_event_id(self) -> int:
+        """Return the id of the history event that comes next."""
+        return self.execution.last_event_id + 1
 
     @property
     def input(self) -> Json:
@@ -77,7 +85,7 @@ class Visit:
         """Return what the innermost Map around the frame is at, or None outside of any Map."""
         frame = self.frame
         while frame.parent is not None:
-            parent = self.frames[frame.parent]
+            parent = self.execution.frames[frame.parent]
             fork = parent.open
             assert isinstance(fork, OpenFork), fork
             if fork.is_map:

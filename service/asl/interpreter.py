@@ -100,7 +100,7 @@ def advance(
         run.go_on()
     except HistoryFull:
         run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
-    if not run.has_changed:
+    if not (run.history or run.has_changed):
         return Step(execution, (), ())
     return Step(run.execution, run.commands(), tuple(run.history))
 

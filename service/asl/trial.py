@@ -249,13 +249,11 @@ class Trial(Run):
         """Return what the state gets to see."""
         seen = super().visit(frame, state)
         return _TrialVisit(
-            seen.about,
-            seen.frames,
+            seen.execution,
             seen.frame,
             seen.now,
             seen.random,
             seen.time_scale,
-            seen.next_event_id,
             seen.counts_retries,
             conditions=self._conditions,
         )

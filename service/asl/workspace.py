@@ -63,17 +63,18 @@ class Workspace:
         self.time_scale = time_scale
         self.history: list[HistoryEvent] = []
         self.ready: deque[int] = deque()
-        self.has_changed = False
+        self.has_changed = False  # beyond what the history tells
         self._owned: set[int] = set()
         self._opened: list[tuple[int, OpenTask | OpenWait | Backoff]] = []
 
     def commands(self) -> tuple[Command, ...]:
         """Return what was asked for on the way and is still open."""
-        return tuple(
-            opened.command
-            for frame_id, opened in self._opened
-            if frame_id in self.frames and self.frames[frame_id].open is opened
-        )
+        asked = []
+        for frame_id, opened in self._opened:
+            frame = self.frames.get(frame_id)
+            if frame is not None and frame.open is opened:
+                asked.append(opened.command)
+        return tuple(asked)
 
     def new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
         """Return a frame that has not yet entered a state."""
@@ -137,23 +138,19 @@ class Workspace:
 
     def visit(self, frame: Frame, state: State) -> Visit:
         """Return what the state gets to see."""
-        return Visit(
-            self.execution.about,
-            self.frames,
-            frame,
-            self.now,
-            self.random,
-            self.time_scale,
-            self.execution.last_event_id + 1,
-            state.can_retry,
-        )
+        return Visit(self.execution, frame, self.now, self.random, self.time_scale, state.can_retry)
 
     def emit(self, frame: Frame, type_: str, details: dict[str, Json] | None) -> None:
         """Note what happened in a frame, linked to what happened in it before.
 
         Raise HistoryFull when there is room for the end only.
         """
-        frame.last_event_id = self.record(frame.last_event_id, type_, details)
+        execution = self.execution
+        id_ = execution.last_event_id + 1
+        if id_ >= HISTORY_EVENTS_MAX:
+            raise HistoryFull
+        self.history.append(HistoryEvent(id_, frame.last_event_id, self.now, type_, details))
+        execution.last_event_id = frame.last_event_id = id_
 
     def record(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
         """Note what happened and return its id.
@@ -166,8 +163,6 @@ class Workspace:
 
     def append(self, previous: int, type_: str, details: dict[str, Json] | None) -> int:
         """Note what happened, be it the last that fits, and return its id."""
-        self.has_changed = True
-        self.execution.last_event_id += 1
-        id_ = self.execution.last_event_id
+        id_ = self.execution.last_event_id = self.execution.last_event_id + 1
         self.history.append(HistoryEvent(id_, previous, self.now, type_, details))
         return id_

@@ -147,6 +147,9 @@ class Turn:
         self._rounds = 0
         self._is_end_told = False
         self._inserted: Execution | None = None
+        self._written: Execution | None = None
+        self._events: bytes | None = None
+        self._document: bytes | None = None
         self._standing_epoch = tenure.epoch  # of the row as this transaction found or left it
         self._is_signalled = any(isinstance(event, Signalled) for event in self.events)
         self.epoch = 0  # of the row, once this turn is committed
@@ -204,6 +207,18 @@ class Turn:
             last = self._last_effect()
             self._pending = () if last is None else (last,)
         self.wanted = [*self._pending, *[asked.effect for asked in self._asked]]
+        if not self._asked:
+            # Most are written before their transaction begins, which holds its locks for less then.
+            self._write()
+
+    def _write(self) -> None:
+        """Make the texts of where the execution stands and how it came there."""
+        if self._written is self.execution:
+            return
+        self._written = self.execution
+        self._events = pack(self._history) if self._history else None
+        is_running = self.execution.status is Status.RUNNING
+        self._document = dumps_own(self.execution.to_json()) if is_running else None
 
     def _last_effect(self) -> Effect | None:
         """Return what `on_ended` wants done, unless a task has seen to it already."""
@@ -297,46 +312,34 @@ class Turn:
 
     def history(self) -> HistoryRow | None:
         """Return what happened in this turn; None when it is nothing."""
-        if not self._history:
+        self._write()
+        if self._events is None:
             return None
-        return HistoryRow(self.key, self._history[0].id, pack(self._history))
+        return HistoryRow(self.tenure.key, self._history[0].id, self._events)
 
     def _rests(self) -> bool:
         """Tell whether the execution waits for nothing but time, and so needs no worker."""
         return not self.execution.open_tasks
 
     def _checkpoint(self, owner: UUID) -> Checkpoint:
-        execution, now = self.execution, self._now
-        if execution.status is not Status.RUNNING:
+        self._write()
+        execution, status = self.execution, self.execution.status
+        if status is not Status.RUNNING:
             self.due_at = None
+            output = _text(execution.output) if status is Status.SUCCEEDED else None
+            error, cause = execution.error, execution.cause
             return Checkpoint(
-                key=self.key,
-                epoch=self.epoch,
-                status=execution.status,
-                due_at=None,
-                owner=None,
-                document=None,
-                output=_text(execution.output) if execution.status is Status.SUCCEEDED else None,
-                error=execution.error,
-                cause=execution.cause,
-                stopped_at=now,
+                self.key, self.epoch, status, None, None, None, output, error, cause, self._now
             )
         if self._rests():
             self.due_at = execution.due_at
             assert self.due_at is not None, f"{self.key}: nothing is open"
         else:
-            self.due_at = now if self.tenure.is_left else None
+            self.due_at = self._now if self.tenure.is_left else None
+        kept_by = owner if self.due_at is None else None
+        document = self._document
         return Checkpoint(
-            key=self.key,
-            epoch=self.epoch,
-            status=execution.status,
-            due_at=self.due_at,
-            owner=owner if self.due_at is None else None,
-            document=dumps_own(execution.to_json()),
-            output=None,
-            error=None,
-            cause=None,
-            stopped_at=None,
+            self.key, self.epoch, status, self.due_at, kept_by, document, None, None, None, None
         )
 
 
