@@ -44,10 +44,16 @@ class HistoryEvent(NamedTuple):
 
         Raise ValueError when `value` is nothing that `to_json` writes.
         """
-        match value:
-            case [int(id_), int(previous), str(moment), str(type_), dict() | None as details]:
-                timestamp = datetime.fromisoformat(moment)
-                return cls(id_, previous, timestamp, type_, details)
+        if isinstance(value, list) and len(value) == 5:
+            id_, previous, moment, type_, details = value
+            if (
+                isinstance(id_, int)
+                and isinstance(previous, int)
+                and isinstance(moment, str)
+                and isinstance(type_, str)
+                and (details is None or isinstance(details, dict))
+            ):
+                return cls(id_, previous, datetime.fromisoformat(moment), type_, details)
         raise ValueError(f"the history event is malformed: {value!r:.200}")
 
 

@@ -147,8 +147,8 @@ def parse_timestamp(text: str) -> datetime:
         raise ValueError(f"{shown} is not a moment of the calendar: {error}") from None
 
 
-def _zone(sign: str | None, hours: str, minutes: str) -> timezone:
-    if sign is None:
+def _zone(sign: str | None, hours: str | None, minutes: str | None) -> timezone:
+    if sign is None or hours is None or minutes is None:
         return UTC
     if int(minutes) > 59:
         raise ValueError("offset minutes must be in 00..59")
