@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
 from service.asl import ExecutionError, Json
 from service.asl.errors import RUNTIME
+from service.asl.values import format_timestamp
 from service.documents import dumps
 from service.engine.ports import Answer, CoroutineHandler, Overloaded, Task, Unavailable
 
@@ -122,7 +124,10 @@ def _failure(refused: Refused, task: Task) -> ExecutionError:
 
 
 def _answer(started: Members, request_id: str) -> Members:
-    """Return the answer as the integration gives it: StartDate in milliseconds of the epoch."""
+    """Return the answer as the integration gives it.
+
+    Observed: StartDate is a text (recordings of TestState, which refuses a mock with a number).
+    """
     seconds = started["startDate"]
     assert isinstance(seconds, float), started
     headers: dict[str, Json] = {
@@ -137,5 +142,5 @@ def _answer(started: Members, request_id: str) -> Members:
             "HttpStatusCode": 200,
         },
         "SdkResponseMetadata": {"RequestId": request_id},
-        "StartDate": round(seconds * 1000),
+        "StartDate": format_timestamp(datetime.fromtimestamp(seconds, UTC)),
     }

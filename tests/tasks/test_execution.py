@@ -41,7 +41,7 @@ async def failure(service: Service, parameters: Json) -> ExecutionError:
     return raised.value
 
 
-async def test_the_answer_is_the_services_with_the_date_in_milliseconds() -> None:
+async def test_the_answer_is_the_services_with_the_date_as_a_text() -> None:
     answer = await handler(Service()).run({"StateMachineArn": MACHINE}, task())
     id = str(IDEMPOTENCY_KEY)
     headers = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-RequestId": id}
@@ -56,7 +56,7 @@ async def test_the_answer_is_the_services_with_the_date_in_milliseconds() -> Non
             "HttpStatusCode": 200,
         },
         "SdkResponseMetadata": {"RequestId": id},
-        "StartDate": 1767225600123,
+        "StartDate": "2026-01-01T00:00:00.123Z",
     }
 
 

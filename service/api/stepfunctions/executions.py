@@ -133,7 +133,9 @@ class Executions:
             raise Fault("ResourceNotFound", f"Resource not found: '{request.map_run_arn}'")
         arn = machine_arn(request.state_machine_arn, self._arns)
         machine = None if arn.name is None else await self._machines.get(arn.name)
-        if machine is None or machine.is_deleted:
+        if machine is None or (
+            machine.is_deleted and not await self._machines.has_running(machine.name)
+        ):
             raise no_machine(arn.text)
         if machine.type is MachineType.EXPRESS:
             raise wrong_type()
