@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from uuid import uuid4
 
 import pytest
 
 from service.asl import Json
-from service.engine.ports import Task
+from service.engine.ports import Answer, Task
 from service.tasks import Refused, execution, start_execution
 from tests.api.stepfunctions.conftest import FAIL, REST, Api, execution_arn, machine_arn
-from tests.engine.harness import definition
+from tests.engine.harness import Handlers, bench, definition
 
 START = "arn:aws:states:::states:startExecution"
 
@@ -24,10 +22,16 @@ def starting(**parameters: Json) -> str:
     )
 
 
-def performed(api: Api, **changes: object) -> Task:
+def performed(api: Api) -> Task:
     """Return the task of one state's entry, as every repeat of it gets it."""
-    task = Task(api.bench.key(), "parent", "p", "Start", uuid4(), 0)
-    return replace(task, **changes)  # type: ignore[arg-type]
+    return Task(
+        execution=api.bench.key(),
+        machine="parent",
+        name="p",
+        state="Start",
+        entered_event_id=2,
+        attempt=0,
+    )
 
 
 async def names_of(api: Api, machine: str) -> list[str]:
@@ -68,7 +72,7 @@ async def test_a_repeat_is_answered_as_before_even_when_the_execution_has_ended(
     task = performed(api)
     first = await api.starts.start_by_task(asked, task)
     await api.ended(str(first["executionArn"]))
-    assert await api.starts.start_by_task(asked, replace(task, attempt=1)) == first
+    assert await api.starts.start_by_task(asked, task._replace(attempt=1)) == first
     assert await names_of(api, child) == [members.get("name", str(task.idempotency_key))]
 
 
@@ -83,6 +87,35 @@ async def test_repeats_at_the_same_moment_start_one_execution(
     )
     assert answers == [answers[0]] * 8
     assert await names_of(api, child) == [str(task.idempotency_key)]
+
+
+async def test_who_takes_the_execution_over_is_answered_as_before(
+    api: Api, fresh_database: str
+) -> None:
+    child, started = await api.create("child", FAIL), asyncio.Event()
+    handler, tasks = start_execution(api.starts.start_by_task), []
+
+    async def start_and_never_answer(input: Json, task: Task) -> Json:
+        tasks.append(task)
+        await handler.run(input, task)
+        started.set()
+        return await asyncio.get_running_loop().create_future()
+
+    async def start(input: Json, task: Task) -> Answer:
+        tasks.append(task)
+        return await handler.run(input, task)
+
+    api.bench.handlers.coroutines["startExecution"] = start_and_never_answer
+    parent = await api.create("parent", starting(StateMachineArn=child))
+    arn = await api.start(parent)
+    await started.wait()
+    async with bench(fresh_database, Handlers({"startExecution": start})) as other:
+        await other.store.release(api.bench.engine.id)
+        ended = await api.ended(arn)
+    assert ended["status"] == "SUCCEEDED"
+    assert [task.idempotency_key for task in tasks] == [tasks[0].idempotency_key] * 2
+    (name,) = await names_of(api, child)
+    assert f'"ExecutionArn":"{execution_arn("child", name)}"' in ended["output"]
 
 
 async def test_another_entry_of_the_state_starts_another_execution(api: Api) -> None:
