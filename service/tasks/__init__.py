@@ -3,7 +3,7 @@
 from service.engine.ports import Task
 from service.tasks.accounts import ACCOUNT_TASKS, close_account, close_ended
 from service.tasks.email import EmailTasks, MailSettings
-from service.tasks.execution import START_EXECUTION, Refused, start_execution
+from service.tasks.execution import START_EXECUTION, StartRefused, start_execution
 from service.tasks.handlers import BadHandlers, handler, load_handlers
 from service.tasks.lambda_ import LambdaEndpoint
 from service.tasks.registry import Registry
@@ -15,8 +15,8 @@ __all__ = [
     "EmailTasks",
     "LambdaEndpoint",
     "MailSettings",
-    "Refused",
     "Registry",
+    "StartRefused",
     "Task",
     "close_account",
     "close_ended",

@@ -27,22 +27,8 @@ DELAY_SECONDS_MAX: Final = 4.0
 _TEXTS: Final = ("StateMachineArn", "Name", "TraceHeader")
 _FIELDS: Final = (*_TEXTS, "Input")
 
-# API reference, StartExecution, "Errors": those that the service's client has a class for.
-_KNOWN: Final = frozenset(
-    {
-        "ExecutionAlreadyExists",
-        "ExecutionLimitExceeded",
-        "InvalidArn",
-        "InvalidExecutionInput",
-        "InvalidName",
-        "StateMachineDeleting",
-        "StateMachineDoesNotExist",
-        "ValidationException",
-    }
-)
 
-
-class Refused(Exception):
+class StartRefused(Exception):
     """What StartExecution answers when it starts nothing: code, message and HTTP status."""
 
     def __init__(self, code: str, message: str, status: int) -> None:
@@ -54,8 +40,8 @@ class Refused(Exception):
 
 Members: TypeAlias = dict[str, Json]
 Start: TypeAlias = Callable[[Members, Task], Awaitable[Members]]
-"""StartExecution on behalf of a task, once for each entry of its state. Raises Refused, Overloaded,
-Unavailable."""
+"""StartExecution on behalf of a task, once for each entry of its state. Raises StartRefused,
+Overloaded, Unavailable."""
 
 
 def start_execution(start: Start) -> CoroutineHandler:
@@ -65,7 +51,7 @@ def start_execution(start: Start) -> CoroutineHandler:
         members = _members(input)
         try:
             started = await _persistently(start, members, task)
-        except Refused as refused:
+        except StartRefused as refused:
             raise _failure(refused, task) from refused
         return Answer(_answer(started, str(task.idempotency_key)))
 
@@ -113,11 +99,10 @@ def _unusable(reason: str) -> ExecutionError:
     )
 
 
-def _failure(refused: Refused, task: Task) -> ExecutionError:
+def _failure(refused: StartRefused, task: Task) -> ExecutionError:
     """Return the error in the service's words (observed: recordings of states:startExecution)."""
-    error = refused.code if refused.code in _KNOWN else "AWSStepFunctions"
     return ExecutionError(
-        f"StepFunctions.{error.removesuffix('Exception')}Exception",
+        f"StepFunctions.{refused.code.removesuffix('Exception')}Exception",
         f"{refused.message} (Service: AWSStepFunctions; Status Code: {refused.status}; "
         f"Error Code: {refused.code}; Request ID: {task.idempotency_key}; Proxy: null)",
     )

@@ -7,7 +7,7 @@ import pytest
 from service.app import missing_handlers
 from service.asl import ExecutionError, Json, TaskFailed, compile_definition
 from service.engine.ports import CoroutineHandler, Overloaded, Task, Unavailable
-from service.tasks import START_EXECUTION, Refused, Registry, execution, start_execution
+from service.tasks import START_EXECUTION, Registry, StartRefused, execution, start_execution
 from tests.engine.harness import definition
 from tests.tasks.calls import IDEMPOTENCY_KEY, command, task
 
@@ -115,11 +115,10 @@ async def test_parameters_that_cannot_be_used_start_nothing(parameters: Json, re
         ("StateMachineDoesNotExist", "StepFunctions.StateMachineDoesNotExistException"),
         ("ExecutionAlreadyExists", "StepFunctions.ExecutionAlreadyExistsException"),
         ("ValidationException", "StepFunctions.ValidationException"),
-        ("ServiceUnavailable", "StepFunctions.AWSStepFunctionsException"),
     ],
 )
 async def test_a_refusal_is_named_as_the_services_client_names_it(code: str, name: str) -> None:
-    error = await failure(Service(Refused(code, "Why.", 400)), {"StateMachineArn": MACHINE})
+    error = await failure(Service(StartRefused(code, "Why.", 400)), {"StateMachineArn": MACHINE})
     assert (error.error, error.cause) == (
         name,
         "Why. (Service: AWSStepFunctions; Status Code: 400; "

@@ -44,7 +44,7 @@ from service.engine.ports import (
     Task,
     Unavailable,
 )
-from service.tasks import Refused
+from service.tasks import StartRefused
 
 BILLED_MILLISECONDS: Final = 100
 BILLED_MEGABYTES: Final = 64
@@ -98,18 +98,23 @@ class Starts:
         """Start an execution for a task: one for each entry of its state, however often the task
         is performed. Without a name it is named by that entry.
 
-        An EXPRESS one is started again with every repeat. Raises Refused with what StartExecution
-        would answer, Overloaded, Unavailable.
+        An EXPRESS one is started again with every repeat. Raises StartRefused with what
+        StartExecution would answer, Overloaded, Unavailable.
         """
         try:
-            return await self._start(requests.read(requests.StartExecution, members), task)
+            request = requests.read(requests.StartExecution, members)
+            if answer := await self._answered_before(request, task):
+                return answer
+            answer = await self._start(request, task)
+            # Its row knows when it began, should a repeat at the same moment have been the first.
+            return await self._answered_before(request, task) or answer
         except (Overloaded, Unavailable):
             raise
         except Exception as error:
             fault = fault_of(error)
             if fault is None:
                 raise
-            raise Refused(fault.code, fault.message, fault.status) from error
+            raise StartRefused(fault.code, fault.message, fault.status) from error
 
     async def _start(self, request: requests.StartExecution, task: Task | None = None) -> Members:
         machine, definition = await self._startable(request)
@@ -119,13 +124,26 @@ class Starts:
             about = self._about(machine, name, input)
             self._express.begin(definition, about)
             return {"executionArn": about.arn, "startDate": about.started_at.timestamp()}
-        arn = self._arns.execution(machine.name, name)
-        before = None if task is None else await self._named(machine.name, name)
-        if before is not None and before.key == key:  # this task has been performed before
-            started_at = before.started_at
-        else:
-            started_at = await self._start_standard(machine.name, name, input, key)
-        return {"executionArn": arn, "startDate": started_at.timestamp()}
+        started_at = await self._start_standard(machine.name, name, input, key)
+        return self._started(machine.name, name, started_at)
+
+    async def _answered_before(
+        self, request: requests.StartExecution, task: Task
+    ) -> Members | None:
+        """Return the answer that this very task was given when it was performed before, if it was:
+        whatever has become of the execution, and of its machine, since.
+        """
+        machine = machine_arn(request.state_machine_arn, self._arns).name
+        if machine is None:
+            return None
+        name, key = self._key(machine, request.name, task)
+        record = await self._named(machine, name)
+        if record is None or record.key != key:
+            return None
+        return self._started(machine, name, record.started_at)
+
+    def _started(self, machine: str, name: str, at: datetime) -> Members:
+        return {"executionArn": self._arns.execution(machine, name), "startDate": at.timestamp()}
 
     def _key(self, machine: str, name: str | None, task: Task | None) -> tuple[str, Key]:
         """Return name and key of a new execution: for a task those of its state's entry, by which a
@@ -144,14 +162,15 @@ class Starts:
         try:
             return await self._engine.start(machine, name, input, key=key)
         except ExecutionAlreadyExists:
-            return await self._started_before(machine, name, input)
+            return await self._started_before(machine, name, input, key)
         except InvalidExecutionInput as error:
             raise invalid_input(str(error)) from None
         except StateMachineDoesNotExist:
             raise no_machine(self._arns.machine(machine)) from None
 
-    async def _started_before(self, machine: str, name: str, input: Json) -> datetime:
-        """Return when the execution of this name began, if it runs and has this very input.
+    async def _started_before(self, machine: str, name: str, input: Json, key: Key) -> datetime:
+        """Return when the execution of this name began, if it is this very one, or runs and has
+        this very input.
 
         Raises Unavailable while it is being stored, for a repeat that comes at the same moment.
         """
@@ -159,7 +178,7 @@ class Starts:
         if record is None:
             raise Unavailable(f"the execution {name!r} is being stored")
         is_same = record.input == documents.dumps(input).decode()
-        if not is_same or record.status is not Status.RUNNING:
+        if record.key != key and not (is_same and record.status is Status.RUNNING):
             arn = self._arns.execution(machine, name)
             raise Fault("ExecutionAlreadyExists", f"Execution Already Exists: '{arn}'")
         return record.started_at

@@ -8,7 +8,7 @@ import pytest
 
 from service.asl import Json
 from service.engine.ports import Answer, Task
-from service.tasks import Refused, execution, start_execution
+from service.tasks import StartRefused, execution, start_execution
 from tests.api.stepfunctions.conftest import FAIL, REST, Api, execution_arn, machine_arn
 from tests.engine.harness import Handlers, bench, definition
 
@@ -73,6 +73,9 @@ async def test_a_repeat_is_answered_as_before_even_when_the_execution_has_ended(
     first = await api.starts.start_by_task(asked, task)
     await api.ended(str(first["executionArn"]))
     assert await api.starts.start_by_task(asked, task._replace(attempt=1)) == first
+    await api.call("DeleteStateMachine", stateMachineArn=child)
+    assert await api.starts.start_by_task(asked, task) == first
+    await api.create("child")
     assert await names_of(api, child) == [members.get("name", str(task.idempotency_key))]
 
 
@@ -132,7 +135,7 @@ async def test_a_name_that_another_task_has_used_up_is_taken(api: Api) -> None:
     asked: dict[str, Json] = {"stateMachineArn": await api.create("child"), "name": "one"}
     first = await api.starts.start_by_task(asked, performed(api))
     await api.ended(str(first["executionArn"]))
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(StartRefused) as raised:
         await api.starts.start_by_task(asked, performed(api))
     assert raised.value.code == "ExecutionAlreadyExists"
 
@@ -158,6 +161,6 @@ async def test_what_start_execution_refuses_is_refused_to_a_task(
     api: Api, asked: dict[str, Json], code: str
 ) -> None:
     await api.create("child")
-    with pytest.raises(Refused) as raised:
+    with pytest.raises(StartRefused) as raised:
         await api.starts.start_by_task(asked, performed(api))
     assert (raised.value.code, raised.value.status) == (code, 400)
