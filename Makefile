@@ -41,7 +41,7 @@ lint: setup ## format, lint rules and import arrows, changing nothing
 type: setup ## mypy --strict
 	@$(BIN)/mypy service
 
-bench: .venv/test.stamp ## the verification workflow's speed and cost, one JSON line a measurement
+bench: .venv/test.stamp ## speed and cost of the language and of the workflow, one JSON line a measurement
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 setup: .venv/dev.stamp ## everything a developer needs, into .venv

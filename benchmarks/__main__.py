@@ -1,4 +1,4 @@
-"""The command: one line of figures on stdout for each benchmark, progress on stderr.
+"""The command: figures on stdout, a line of JSON each, progress on stderr.
 
 Exit codes: 0 done, 1 an acknowledged signup was lost or an answer was wrong, 2 wrong usage.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Final
 
@@ -16,6 +17,10 @@ import uvloop
 from benchmarks.database import embedded_server
 from benchmarks.options import Options
 from benchmarks.run import BENCHMARKS, run
+from benchmarks.transitions import lines
+
+TRANSITIONS: Final = "transitions"
+NAMES: Final = (TRANSITIONS, *BENCHMARKS)
 
 SECONDS_BEYOND_WAIT_MIN: Final = 3.0
 """The counting begins a second after the first waits have ended, and needs some time."""
@@ -35,15 +40,20 @@ def main() -> int:
         )
     if min(asked.clients, asked.in_flight) < 1:
         parser.error("--clients and --in-flight: at least 1")
-    return uvloop.run(_run(asked))
+    names = asked.names or NAMES
+    if TRANSITIONS in names:
+        for line in lines():
+            print(json.dumps(line), flush=True)
+    served = [name for name in names if name in BENCHMARKS]
+    return uvloop.run(_run(served, asked)) if served else 0
 
 
-async def _run(asked: argparse.Namespace) -> int:
+async def _run(names: Sequence[str], asked: argparse.Namespace) -> int:
     options = Options(asked.seconds, asked.wait, asked.clients, asked.in_flight)
     server = nullcontext(asked.database) if asked.database else embedded_server()
     code = 0
     async with server as server_url:
-        for name in asked.names or BENCHMARKS:
+        for name in names:
             try:
                 line, lost = await run(name, options, server_url, asked.mail)
             except* RuntimeError as errors:
@@ -65,8 +75,8 @@ def _first(errors: ExceptionGroup[Exception]) -> Exception:
 
 def _name(text: str) -> str:
     # As `choices`, argparse would compare the list of no names with them.
-    if text not in BENCHMARKS:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(BENCHMARKS)}")
+    if text not in NAMES:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(NAMES)}")
     return text
 
 
@@ -75,7 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", type=_name, metavar="NAME",
-        help="inproc (the service in this process, past its ports) or http; both without a name",
+        help="transitions (of the language alone), inproc (the service in this process, past its "
+        "ports) or http; all without a name",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=defaults.seconds, help="length of the saturated load"

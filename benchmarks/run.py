@@ -126,12 +126,12 @@ def _circumstances(options: Options) -> dict[str, object]:
         "wait_s": options.wait_seconds,
         "clients": options.clients,
         "in_flight_max": options.in_flight_max,
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the checkout's commit, with a plus when files differ from it; None outside of git."""
     command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
     described = subprocess.run(

@@ -23,7 +23,7 @@ from service.api.ops import OpsDeps, create_ops_app
 from service.api.ports import Inbox
 from service.api.public import PublicDeps, create_public_app
 from service.api.server import Served, serve_app
-from service.api.stepfunctions import Action, Executions, Machines, Trials
+from service.api.stepfunctions import Action, Executions, Machines, Members, Starts, Trials
 from service.asl import Json, Problem, StateMachine
 from service.config import Config, SmtpUrl
 from service.definition_files import DefinitionFiles
@@ -49,12 +49,14 @@ from service.store import (
 )
 from service.tasks import (
     ACCOUNT_TASKS,
+    START_EXECUTION,
     EmailTasks,
     LambdaEndpoint,
     MailSettings,
     Registry,
     close_ended,
     load_handlers,
+    start_execution,
 )
 from service.tasks.handlers import BUILT_IN
 
@@ -102,7 +104,13 @@ def missing_handlers(
     """
     performers = {name: CoroutineHandler(_never) for name in BUILT_IN} | load_handlers(handlers)
     elsewhere = None if lambda_endpoint is None else LambdaEndpoint(lambda_endpoint)
-    registry = Registry(performers, region=region, account=account, elsewhere=elsewhere)
+    registry = Registry(
+        performers,
+        region=region,
+        account=account,
+        elsewhere=elsewhere,
+        services={START_EXECUTION: CoroutineHandler(_never)},
+    )
     return registry.missing
 
 
@@ -172,6 +180,15 @@ class Service:
             workflow=config.verification_workflow,
             link_seconds_max=config.link_seconds_max,
         )
+        self._starts = Starts(
+            self.engine,
+            self._express,
+            MachineRows(self._database),
+            ExecutionRows(self._database),
+            self._definitions,
+            self._arns,
+            self._clock.now,
+        )
         self._public = self._public_app(allow_test_domains)
         self._ops = self._ops_app(registry, inbox, allow_test_domains)
         self._smtp_reason: str | None = None
@@ -189,7 +206,12 @@ class Service:
             region=config.aws_region,
             account=config.aws_account_id,
             elsewhere=self._lambda,
+            services={START_EXECUTION: start_execution(self._start_by_task)},
         )
+
+    async def _start_by_task(self, members: Members, task: Task) -> Members:
+        # The registry is made before what it calls: executions start executions.
+        return await self._starts.start_by_task(members, task)
 
     def _engine(self, surroundings: Surroundings) -> Engine:
         config = self._config
@@ -240,14 +262,9 @@ class Service:
         executions = ExecutionRows(self._database)
         return {
             **Machines(machines, self._definitions, registry.missing, arns).actions(),
+            **self._starts.actions(),
             **Executions(
-                self.engine,
-                self._express,
-                machines,
-                executions,
-                self._definitions,
-                arns,
-                self._clock.now,
+                self.engine, machines, executions, self._definitions, arns, self._clock.now
             ).actions(),
             **Trials(self._express, arns, SystemRandom(), self._clock.now).actions(),
         }

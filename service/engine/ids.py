@@ -17,14 +17,26 @@ from service.engine.ports import BUCKETS, Key
 
 _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}(?![^-])")
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
+_NOISE_BITS: Final = 66  # 12 above the variant, 54 between it and the bucket
 
 
 def new_id(now: datetime, bucket: int) -> UUID:
     """Return a fresh UUIDv7 (RFC 9562) of this moment in this bucket (0-255)."""
+    return _id(int(now.timestamp() * 1000), secrets.randbits(_NOISE_BITS), bucket)
+
+
+def derived_id(id: UUID, seed: str, bucket: int) -> UUID:
+    """Return a UUIDv7 in this bucket that is the same for ever for an id and a seed.
+
+    Its moment is that of `id`, so that the history of both is kept and dropped by the same days.
+    """
+    noise = int.from_bytes(hashlib.sha256(f"{id}\n{seed}".encode()).digest()[:9]) >> 6
+    return _id(id.int >> 80, noise, bucket)
+
+
+def _id(milliseconds: int, noise: int, bucket: int) -> UUID:
     assert 0 <= bucket < BUCKETS, bucket
-    noise = secrets.randbits(66)  # 12 bits above the variant, 54 between it and the bucket
     rand_a, rand_b = noise >> 54, noise & ((1 << 54) - 1)
-    milliseconds = int(now.timestamp() * 1000)
     return UUID(
         int=(milliseconds << 80) | _VERSION_AND_VARIANT | (rand_a << 64) | (rand_b << 8) | bucket
     )

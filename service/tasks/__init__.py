@@ -3,20 +3,24 @@
 from service.engine.ports import Task
 from service.tasks.accounts import ACCOUNT_TASKS, close_account, close_ended
 from service.tasks.email import EmailTasks, MailSettings
+from service.tasks.execution import START_EXECUTION, StartRefused, start_execution
 from service.tasks.handlers import BadHandlers, handler, load_handlers
 from service.tasks.lambda_ import LambdaEndpoint
 from service.tasks.registry import Registry
 
 __all__ = [
     "ACCOUNT_TASKS",
+    "START_EXECUTION",
     "BadHandlers",
     "EmailTasks",
     "LambdaEndpoint",
     "MailSettings",
     "Registry",
+    "StartRefused",
     "Task",
     "close_account",
     "close_ended",
     "handler",
     "load_handlers",
+    "start_execution",
 ]

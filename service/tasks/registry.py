@@ -1,8 +1,8 @@
 """From a task's resource to the handler behind it: the built-in ones and the operator's own.
 
-A name with a handler here runs in this process, whatever region, account, version or alias its ARN
-names, so that one file serves here and on AWS. `arn:aws:states:::lambda:invoke` is unwrapped on the
-way in and its answer wrapped as the service wraps it.
+A function with a handler here runs in this process, whatever region, account, version or alias its
+ARN names, so that one file serves here and on AWS. `arn:aws:states:::lambda:invoke` is unwrapped on
+the way in and its answer wrapped as the service wraps it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from service.documents import INPUT_DEPTH_MAX, loads
 from service.engine.ports import Answer, CoroutineHandler, Effect, EffectHandler, Handler, Task
 from service.tasks.lambda_ import Invocation, wrapped
 
+_SERVICE: Final = re.compile(r"arn:aws[a-z-]*:states:::(?P<action>[\w.:-]+)")
 INVOKE: Final = re.compile(r"arn:aws[a-z-]*:states:::lambda:invoke")
 FUNCTION_NOT_FOUND: Final = "Lambda.ResourceNotFoundException"
 UNKNOWN_RESOURCE: Final = "UNKNOWN_RESOURCE"
@@ -75,10 +76,13 @@ class Registry:
         region: str,
         account: str,
         elsewhere: Elsewhere | None = None,
+        services: Mapping[str, CoroutineHandler] | None = None,
     ) -> None:
         """Know `performers`; other functions are called `elsewhere`, or are missing: they are named
-        by `region` and `account` then.
+        by `region` and `account` then. `services` are the actions of services beside
+        lambda:invoke, such as `states:startExecution`.
         """
+        self._services = dict(services or {})
         self._performers = dict(performers)
         self._elsewhere = elsewhere
         self._region = region
@@ -86,6 +90,9 @@ class Registry:
 
     def resolve(self, command: RunTask) -> tuple[Handler, Json] | TaskFailed:
         """Return the handler of a task and its input, or the failure when there is none."""
+        service = self._service(command.resource)
+        if service is not None:
+            return service, command.parameters
         try:
             if INVOKE.fullmatch(command.resource):
                 return self._invoke(command)
@@ -109,6 +116,10 @@ class Registry:
         input = {} if payload is None else payload
         return _wrapped(self._handler(function, input, command), invocation.log_type), input
 
+    def _service(self, resource: str) -> CoroutineHandler | None:
+        match = _SERVICE.fullmatch(resource)
+        return None if match is None else self._services.get(match["action"])
+
     def _is_elsewhere(self, function: Function) -> bool:
         return function.name not in self._performers
 
@@ -129,6 +140,8 @@ class Registry:
 
     def _complaint(self, resource: str, function_name: str | None) -> str | None:
         """Return why nothing here can perform this resource; None when something can."""
+        if self._service(resource) is not None:
+            return None
         try:
             if not INVOKE.fullmatch(resource):
                 function = _resource_function(resource)
@@ -218,7 +231,8 @@ def _resource_function(resource: str) -> Function:
         raise ExecutionError(
             RUNTIME,
             f"Resource: {resource!r} is neither the ARN of a Lambda function nor "
-            "'arn:aws:states:::lambda:invoke'; nothing else is supported",
+            "'arn:aws:states:::lambda:invoke' nor 'arn:aws:states:::states:startExecution'; "
+            "nothing else is supported",
         )
     return function
 

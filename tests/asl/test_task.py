@@ -39,6 +39,19 @@ def test_a_lambda_task_is_told_as_lambda_events() -> None:
     }
 
 
+def test_a_task_is_given_the_whole_context_object_without_the_redrive_count() -> None:
+    named = "$$.Execution.RedriveCount"
+    run = started(Parameters={"all.$": "$$", "count.$": named, "execution.$": "$$.Execution"})
+    given = run.open_task.parameters
+    assert isinstance(given, dict)
+    assert given["count"] == 0
+    whole, execution = given["all"], given["execution"]
+    assert isinstance(whole, dict)
+    assert isinstance(execution, dict)
+    assert execution.pop("RedriveCount") == 0
+    assert whole["Execution"] == execution
+
+
 def test_a_service_task_is_told_as_task_events() -> None:
     parameters: Json = {"FunctionName": "send", "Payload": {"id": 7}}
     run = started(Resource=INVOKE, Parameters=parameters, TimeoutSeconds=60, HeartbeatSeconds=10)

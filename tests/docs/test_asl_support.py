@@ -16,9 +16,11 @@ from service.asl import (
     history,
     retry,
     values,
+    workspace,
 )
 from service.asl import parser as asl_parser
 from service.asl.query import functions, intrinsics, jsonpath
+from service.asl.query.jsonata.functions import BUILTINS
 from service.asl.states import base, choice, fields, map, parallel, task, wait
 from tests.docs.pages import codes, read, rows, section
 
@@ -40,6 +42,8 @@ LISTED: list[dict[str, Any]] = [
     {"Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "Catch": [CATCH],
      "Parameters": {"FunctionName": "get_account", "Payload": {}},
      "TimeoutSecondsPath": "$.t", "HeartbeatSecondsPath": "$.h", "End": True},
+    {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution",
+     "Parameters": {"StateMachineArn": "a", "Name": "n", "Input": {}}, "Next": "Other"},
     {"Type": "Wait", "Seconds": 1, "Next": "Other"},
     {"Type": "Wait", "SecondsPath": "$.s", "Next": "Other"},
     {"Type": "Wait", "Timestamp": "2026-01-01T00:00:00Z", "Next": "Other"},
@@ -109,6 +113,12 @@ def test_operators_and_functions_are_listed_and_no_others() -> None:
     assert {name for name in calls if name.startswith("States.")} == set(functions.FUNCTIONS)
 
 
+def test_functions_of_jsonata_are_listed_and_no_others() -> None:
+    told = rows(section(PAGE, "## Functions of JSONata"))
+    listed = [name for cells in told for name in codes(cells[1])]
+    assert sorted(listed) == sorted(f"${name}" for name in BUILTINS)
+
+
 REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"Type": "Map", "ItemReader": {}, "ItemBatcher": {}, "ResultWriter": {},
       "Label": "", "Next": "Other",
@@ -153,6 +163,10 @@ def test_limits_are_the_ones_of_the_code() -> None:
         f"{task.RESOURCE_CHARACTERS_MAX:,} characters",
         "input, output or result of a state, task or execution": (
             f"{values.PAYLOAD_BYTES_MAX:,} bytes of compact JSON, nested {values.NESTING_MAX} deep"
+        ),
+        "a variable's name; what a state assigns; all variables of an execution": (
+            f"{base.VARIABLE_CHARACTERS_MAX} characters; {values.PAYLOAD_BYTES_MAX:,} bytes; "
+            f"{workspace.VARIABLES_BYTES_MAX:,} bytes"
         ),
         "history of an execution": f"{history.HISTORY_EVENTS_MAX:,} events; "
         f"then it fails with `{errors.RUNTIME}`",

@@ -22,7 +22,7 @@ from service.engine import timers as timer_module
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.dispatch import Dispatch
-from service.engine.ids import bucket_of, key_of, name_bucket, new_id
+from service.engine.ids import bucket_of, derived_id, key_of, name_bucket, new_id
 from service.engine.ports import (
     Answer,
     Beat,
@@ -80,6 +80,14 @@ def test_ids_of_later_milliseconds_are_greater_whatever_their_bucket() -> None:
 
 def test_ids_of_one_moment_and_bucket_differ() -> None:
     assert len({new_id(NOON, 7) for _ in range(1000)}) == 1000
+
+
+def test_a_derived_id_is_a_uuid7_of_the_same_moment_and_the_same_for_ever() -> None:
+    id = UUID("01a2049e-67a3-7eb7-b338-117e872a0efc")
+    derived = derived_id(id, "seed", 77)
+    assert derived == UUID("01a2049e-67a3-7f2d-a357-91f7881f8e4d")
+    assert (derived.version, derived.variant, bucket_of(derived)) == (7, RFC_4122, 77)
+    assert len({derived_id(id, f"{n}", 77) for n in range(1000)}) == 1000
 
 
 def test_a_name_keeps_its_bucket_for_ever() -> None:

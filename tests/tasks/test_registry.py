@@ -160,7 +160,8 @@ def test_a_missing_function_fails_in_the_words_of_the_service(
             "arn:aws:states:::sqs:sendMessage",
             {},
             "Resource: 'arn:aws:states:::sqs:sendMessage' is neither the ARN of a Lambda function "
-            "nor 'arn:aws:states:::lambda:invoke'; nothing else is supported",
+            "nor 'arn:aws:states:::lambda:invoke' nor 'arn:aws:states:::states:startExecution'; "
+            "nothing else is supported",
         ),
         (
             INVOKE,

@@ -9,6 +9,7 @@ from service.api.stepfunctions.protocol import (
     StepFunctions,
     render_fault,
 )
+from service.api.stepfunctions.starts import Starts
 from service.api.stepfunctions.trials import Trials
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Executions",
     "Machines",
     "Members",
+    "Starts",
     "StepFunctions",
     "Trials",
     "render_fault",

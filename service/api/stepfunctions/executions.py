@@ -1,66 +1,40 @@
-"""Executions: start, stop, show, list, and what happened in them."""
+"""Executions that were started: stop, show, list, and what happened in them."""
 
 from __future__ import annotations
 
-import math
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, NoReturn, Protocol
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from service import documents
 from service.api.stepfunctions import requests
-from service.api.stepfunctions.faults import Fault, invalid_input, no_execution, no_machine
+from service.api.stepfunctions.faults import Fault, no_execution, no_machine, wrong_type
 from service.api.stepfunctions.history import read_page
 from service.api.stepfunctions.machines import shown_machine
-from service.api.stepfunctions.names import check_name, execution_arn, machine_arn
+from service.api.stepfunctions.members import data, present
+from service.api.stepfunctions.names import execution_arn, machine_arn
 from service.api.stepfunctions.pages import invalid_token, position_of, token_of
 from service.api.stepfunctions.protocol import Action, Members
-from service.asl import About, Execution, Json, StateMachine, Status
-from service.asl.values import PAYLOAD_BYTES_MAX, exceeds
+from service.asl import Status
 from service.engine.arns import Arns
 from service.engine.catalog import (
     ExecutionCatalog,
     ExecutionRecord,
-    Machine,
     MachineCatalog,
     MachineType,
     Position,
 )
 from service.engine.definitions import Definitions
-from service.engine.express import Express
 from service.engine.ids import name_bucket
-from service.engine.ports import (
-    BUCKETS,
-    ExecutionAlreadyExists,
-    ExecutionDoesNotExist,
-    InvalidExecutionInput,
-    Key,
-    StateMachineDoesNotExist,
-)
-
-BILLED_MILLISECONDS: Final = 100
-BILLED_MEGABYTES: Final = 64
-"""Step Functions pricing: Express runs are billed in steps of these; here nobody bills, and the
-least memory is what a recording shows.
-"""
+from service.engine.ports import ExecutionDoesNotExist, Key
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Engine(Protocol):
+class Stopper(Protocol):
     """What runs the executions of STANDARD machines."""
-
-    def new_id(self, bucket: int) -> UUID:
-        """Return a fresh id in this bucket."""
-        ...
-
-    async def start(self, machine: str, name: str, input: Json, *, key: Key) -> datetime:
-        """Start an execution; return when it began, once it is stored."""
-        ...
 
     async def stop(self, key: Key, error: str | None = None, cause: str | None = None) -> None:
         """Stop an execution. Raises ExecutionDoesNotExist when it does not run."""
@@ -68,12 +42,11 @@ class Engine(Protocol):
 
 
 class Executions:
-    """The actions on executions."""
+    """The actions on executions that were started."""
 
     def __init__(
         self,
-        engine: Engine,
-        express: Express,
+        engine: Stopper,
         machines: MachineCatalog,
         executions: ExecutionCatalog,
         definitions: Definitions,
@@ -81,7 +54,6 @@ class Executions:
         now: Callable[[], datetime],
     ) -> None:
         self._engine = engine
-        self._express = express
         self._machines = machines
         self._executions = executions
         self._definitions = definitions
@@ -91,115 +63,12 @@ class Executions:
     def actions(self) -> dict[str, Action]:
         """Return the actions by name."""
         return {
-            "StartExecution": self.start,
-            "StartSyncExecution": self.start_sync,
             "StopExecution": self.stop,
             "DescribeExecution": self.describe,
             "DescribeStateMachineForExecution": self.describe_machine,
             "ListExecutions": self.list,
             "GetExecutionHistory": self.history,
         }
-
-    # Starting
-
-    async def start(self, members: Members) -> Members:
-        """Start an execution; the same name and input as one that runs gives that one."""
-        request = requests.read(requests.StartExecution, members)
-        machine, definition = await self._startable(request)
-        input = _input(request.input)
-        if machine.type is MachineType.EXPRESS:
-            about = self._about(machine, request.name or str(uuid4()), input)
-            self._express.begin(definition, about)
-            return {"executionArn": about.arn, "startDate": about.started_at.timestamp()}
-        return await self._start_standard(machine, request.name, input)
-
-    async def _start_standard(self, machine: Machine, name: str | None, input: Json) -> Members:
-        bucket = secrets.randbelow(BUCKETS) if name is None else name_bucket(machine.name, name)
-        id = self._engine.new_id(bucket)
-        name = name or str(id)
-        arn = self._arns.execution(machine.name, name)
-        try:
-            started_at = await self._engine.start(machine.name, name, input, key=Key(bucket, id))
-        except ExecutionAlreadyExists:
-            started_at = await self._started_before(machine.name, name, input, arn)
-        except InvalidExecutionInput as error:
-            raise invalid_input(str(error)) from None
-        except StateMachineDoesNotExist:
-            raise no_machine(self._arns.machine(machine.name)) from None
-        return {"executionArn": arn, "startDate": started_at.timestamp()}
-
-    async def _started_before(self, machine: str, name: str, input: Json, arn: str) -> datetime:
-        """Return when the execution of this name began, if it runs and has this very input."""
-        record = await self._executions.named(name_bucket(machine, name), machine, name)
-        is_same = record is not None and record.input == documents.dumps(input).decode()
-        if record is None or not is_same or record.status is not Status.RUNNING:
-            raise Fault("ExecutionAlreadyExists", f"Execution Already Exists: '{arn}'")
-        return record.started_at
-
-    async def start_sync(self, members: Members) -> Members:
-        """Run an execution of an EXPRESS machine to its end, and answer how it ended."""
-        request = requests.read(requests.StartSyncExecution, members)
-        machine, definition = await self._startable(request)
-        if machine.type is not MachineType.EXPRESS:
-            raise _wrong_type()
-        about = self._about(machine, request.name or str(uuid4()), _input(request.input))
-        execution = await self._express.run(definition, about)
-        return self._ended(execution, request)
-
-    def _ended(self, execution: Execution, request: requests.StartSyncExecution) -> Members:
-        about, stopped_at = execution.about, self._now()
-        milliseconds = (stopped_at - about.started_at) / timedelta(milliseconds=1)
-        billed = max(math.ceil(milliseconds / BILLED_MILLISECONDS), 1) * BILLED_MILLISECONDS
-        output = None
-        if execution.status is Status.SUCCEEDED:
-            output = documents.dumps(execution.output).decode()
-        return {
-            "executionArn": about.arn,
-            "stateMachineArn": about.machine_arn,
-            "name": about.name,
-            "startDate": about.started_at.timestamp(),
-            "stopDate": stopped_at.timestamp(),
-            "status": execution.status.value,
-            "billingDetails": {
-                "billedDurationInMilliseconds": billed,
-                "billedMemoryUsedInMB": BILLED_MEGABYTES,
-            },
-            **_present(
-                error=execution.error, cause=execution.cause, traceHeader=request.trace_header
-            ),
-            **_data("input", request.input, request.included_data),
-            **_data("output", output, request.included_data),
-        }
-
-    async def _startable(self, request: requests.StartExecution) -> tuple[Machine, StateMachine]:
-        """Return the machine to start and its definition."""
-        arn = machine_arn(request.state_machine_arn, self._arns)
-        if request.name is not None:
-            check_name(request.name)
-        machine = None if arn.name is None else await self._machines.get(arn.name)
-        if machine is None:
-            raise no_machine(arn.text)
-        if machine.is_deleted:
-            if await self._machines.has_running(machine.name):
-                raise Fault("StateMachineDeleting", f"State Machine Is Deleting: '{arn.text}'")
-            raise no_machine(arn.text)
-        definition = await self._definitions.learn(machine.name, machine.sha256, machine.role_arn)
-        return machine, definition
-
-    def _about(self, machine: Machine, name: str, input: Json) -> About:
-        if exceeds(input):
-            raise invalid_input(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
-        return About(
-            arn=self._arns.express(machine.name, name, uuid4()),
-            name=name,
-            started_at=self._now(),
-            input=input,
-            role_arn=machine.role_arn or self._arns.role,
-            machine_arn=self._arns.machine(machine.name),
-            machine_name=machine.name,
-        )
-
-    # What was started
 
     async def stop(self, members: Members) -> Members:
         """Stop an execution; one that has ended stays as it is."""
@@ -217,9 +86,9 @@ class Executions:
         record = await self._record(request.execution_arn)
         return {
             **self._listed(record),
-            **_data("input", record.input, request.included_data),
-            **_data("output", record.output, request.included_data),
-            **_present(error=record.error, cause=record.cause),
+            **data("input", record.input, request.included_data),
+            **data("output", record.output, request.included_data),
+            **present(error=record.error, cause=record.cause),
             **_redrive(record.status),
         }
 
@@ -264,10 +133,12 @@ class Executions:
             raise Fault("ResourceNotFound", f"Resource not found: '{request.map_run_arn}'")
         arn = machine_arn(request.state_machine_arn, self._arns)
         machine = None if arn.name is None else await self._machines.get(arn.name)
-        if machine is None or machine.is_deleted:
+        if machine is None or (
+            machine.is_deleted and not await self._machines.has_running(machine.name)
+        ):
             raise no_machine(arn.text)
         if machine.type is MachineType.EXPRESS:
-            raise _wrong_type()
+            raise wrong_type()
         return machine.name
 
     async def history(self, members: Members) -> Members:
@@ -311,33 +182,6 @@ class Executions:
         if record.stopped_at is not None:
             shown["stopDate"] = record.stopped_at.timestamp()
         return shown
-
-
-def _input(text: str) -> Json:
-    try:
-        return documents.loads(text, depth_max=documents.INPUT_DEPTH_MAX)
-    except ValueError as error:
-        raise invalid_input(str(error)) from None
-
-
-def _wrong_type() -> Fault:
-    return Fault(
-        "StateMachineTypeNotSupported",
-        "This operation is not supported by this type of state machine",
-    )
-
-
-def _present(**members: str | None) -> Members:
-    return {name: value for name, value in members.items() if value is not None}
-
-
-def _data(name: str, text: str | None, included: requests.IncludedData) -> Members:
-    """Return a document and its details; without a document neither."""
-    if text is None:
-        return {}
-    if included == "METADATA_ONLY":
-        return {f"{name}Details": {"included": False}}
-    return {name: text, f"{name}Details": {"included": True}}
 
 
 def _redrive(status: Status) -> Members:

@@ -72,6 +72,14 @@ def no_execution(arn: str) -> Fault:
     return Fault("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
 
 
+def wrong_type() -> Fault:
+    """Return the fault of an action that a machine's type does not have."""
+    return Fault(
+        "StateMachineTypeNotSupported",
+        "This operation is not supported by this type of state machine",
+    )
+
+
 def invalid_definition(problems: Sequence[Problem]) -> Fault:
     """Return the fault of a definition, with what is wrong with it and where.
 

@@ -63,7 +63,7 @@ class Machines:
         check_role(request.role_arn)
         _refuse(request.unsupported())
         logging = _logging(request.logging_configuration)
-        machine = await self._compiled(request.definition)
+        machine = await self._compiled(request.definition, request.type)
         new = NewMachine(
             request.name,
             MachineType(request.type),
@@ -95,7 +95,11 @@ class Machines:
             check_role(request.role_arn)
         _refuse(request.unsupported())
         logging = _logging(request.logging_configuration)
-        machine = None if request.definition is None else await self._compiled(request.definition)
+        machine = None
+        if request.definition is not None:
+            changed = None if arn.name is None else await self._catalog.get(arn.name)
+            type = MachineType.STANDARD if changed is None else changed.type
+            machine = await self._compiled(request.definition, type)
         change = MachineChange(
             text=None if machine is None else machine.text,
             sha256=None if machine is None else machine.sha256,
@@ -184,7 +188,7 @@ class Machines:
         request = requests.read(requests.ValidateDefinition, members)
         size = request.max_results or DIAGNOSTICS
         try:
-            await self._compiled(request.definition)
+            await self._compiled(request.definition, request.type)
         except InvalidDefinition as error:
             problems = error.problems
         else:
@@ -195,15 +199,15 @@ class Machines:
             "truncated": len(problems) > size,
         }
 
-    async def _compiled(self, text: str) -> StateMachine:
+    async def _compiled(self, text: str, type: str) -> StateMachine:
         """Return the compiled definition. Raise InvalidDefinition with all that is wrong with it.
 
         In a thread: a definition of a megabyte would hold up everything else.
         """
-        return await asyncio.to_thread(self._compile, text)
+        return await asyncio.to_thread(self._compile, text, type)
 
-    def _compile(self, text: str) -> StateMachine:
-        machine = compile_definition(text)
+    def _compile(self, text: str, type: str) -> StateMachine:
+        machine = compile_definition(text, is_express=type == MachineType.EXPRESS)
         problems = self._missing(machine)
         if problems:
             raise InvalidDefinition(problems)
@@ -247,7 +251,13 @@ def _logging(logging: requests.Logging | None) -> str | None:
     """
     if logging is None:
         return None
-    count = len(logging.destinations)
+    groups = [one.cloud_watch_logs_log_group for one in logging.destinations]
+    if any(group is None or group.log_group_arn is None for group in groups):
+        raise Fault(
+            "InvalidLoggingConfiguration",
+            "Invalid Logging Configuration: a destination names no log group.",
+        )
+    count = len(groups)
     if count > 1 or (count == 0 and logging.level != "OFF"):
         raise Fault(
             "InvalidLoggingConfiguration",

@@ -17,7 +17,21 @@ from service.api.stepfunctions.faults import Fault, validation
 PAGE: Final = 100
 """How many items a page has unless the request says otherwise; 0 says the same."""
 
-VALUE_CHARACTERS_SHOWN: Final = 100
+VALUE_CHARACTERS_SHOWN: Final = 1_024
+
+_SENSITIVE: Final = frozenset(
+    {
+        "cause",
+        "context",
+        "definition",
+        "error",
+        "input",
+        "stateName",
+        "variables",
+        "versionDescription",
+    }
+)
+"""Members whose value no error tells: the service's model marks them so."""
 
 Arn = Annotated[str, Field(min_length=1, max_length=256)]
 LongArn = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -199,7 +213,7 @@ def _constraint(found: Any) -> str | None:
     """Return a broken constraint as the service tells it; None for a value of another type.
 
     Observed: "Value '1001' at 'maxResults' failed to satisfy constraint: Member must have value
-    less than or equal to 1000".
+    less than or equal to 1000"; an item of a list is "'routingConfiguration.1.member.weight'".
     """
     context = found.get("ctx", {})
     match found["type"]:
@@ -218,8 +232,15 @@ def _constraint(found: Any) -> str | None:
             rule = f"Member must satisfy enum value set: [{allowed}]"
         case _:
             return None
-    place = ".".join(map(str, found["loc"]))
-    value = found["input"]
-    shown = "null" if found["type"] == "missing" else f"'{value}'"
-    is_short = found["type"] == "missing" or len(str(value)) <= VALUE_CHARACTERS_SHOWN
-    return f"Value {shown if is_short else ''} at '{place}' failed to satisfy constraint: {rule}"
+    place = ".".join(
+        f"{part + 1}.member" if isinstance(part, int) else part for part in found["loc"]
+    )
+    value = "" if place in _SENSITIVE else _value(found)
+    return f"Value{value} at '{place}' failed to satisfy constraint: {rule}"
+
+
+def _value(found: Any) -> str:
+    if found["type"] == "missing":
+        return " null"
+    value = str(found["input"])
+    return f" '{value}'" if len(value) <= VALUE_CHARACTERS_SHOWN else ""

@@ -130,6 +130,9 @@ class _Compiler:
 
 
 def _selection(field: str, path: Path) -> Evaluate:
+    if path.text == "$$":
+        return _whole_context
+
     def evaluate(scope: Scope) -> Json:
         try:
             return path.find(scope.value, scope.context, scope.variables)
@@ -137,6 +140,21 @@ def _selection(field: str, path: Path) -> Evaluate:
             raise ExecutionError(PARAMETER_PATH_FAILURE, error.in_field(field)) from error
 
     return evaluate
+
+
+def _whole_context(scope: Scope) -> Json:
+    """Return the Context Object as a payload has it.
+
+    Observed: with Execution.RedriveCount where a Pass is given it, and without where a Task is;
+    of the two only a Task has State.RetryCount. By its name it is there for both.
+    """
+    context = scope.context
+    assert isinstance(context, dict), context
+    state, execution = context.get("State"), context.get("Execution")
+    if not (isinstance(state, dict) and isinstance(execution, dict) and "RetryCount" in state):
+        return context
+    kept = {name: value for name, value in execution.items() if name != "RedriveCount"}
+    return {**context, "Execution": kept}
 
 
 def _object(members: list[tuple[str, Json, Evaluate | None]]) -> Evaluate:

@@ -132,7 +132,10 @@ class Node:
     """One object of the definition.
 
     `trail` is its place within its state, as the service's causes write it, such as `Choices[0]/`.
+    `is_express`: its definition is that of an EXPRESS machine, which may do less.
     """
+
+    is_express = False
 
     def __init__(
         self,

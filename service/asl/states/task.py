@@ -287,12 +287,21 @@ def _read_target(node: Node) -> LambdaFunction | ServiceCall:
         node.wrong("Resource", "An activity is not supported", NOT_SUPPORTED)
     elif match := _SERVICE.fullmatch(resource):
         if pattern := _PATTERN.search(match[2]):
-            message = f"The service integration pattern '.{pattern[1]}' is not supported"
-            node.wrong("Resource", message, NOT_SUPPORTED)
+            _refuse_pattern(node, pattern[1])
         return ServiceCall(resource, match[1], match[2])
     else:
         node.wrong("Resource", "Value is not a valid resource ARN")
     return ServiceCall(resource, "", "")
+
+
+def _refuse_pattern(node: Node, pattern: str) -> None:
+    """Note an integration pattern. Observed: how the service refuses it to an EXPRESS machine."""
+    if node.is_express:
+        message = f"Express state machine does not support '.{pattern}' service integration"
+        node.wrong("Resource", message)
+    else:
+        message = f"The service integration pattern '.{pattern}' is not supported"
+        node.wrong("Resource", message, NOT_SUPPORTED)
 
 
 def _read_limit(node: Node, field: str) -> Limit | None:

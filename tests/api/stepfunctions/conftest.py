@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from service.api import OpsDeps, create_ops_app
-from service.api.stepfunctions import Executions, Machines
+from service.api.stepfunctions import Executions, Machines, Starts
 from service.asl import Json, Problem, StateMachine
 from service.engine.arns import Arns
 from service.engine.express import Express
@@ -19,6 +19,7 @@ from service.engine.ports import Task
 from service.engine.random import SystemRandom
 from service.engine.turn import Surroundings
 from service.store import ExecutionRows, MachineRows
+from service.tasks import start_execution
 from tests.api.conftest import Answer, Open, Port
 from tests.api.fakes import FakeDirectory, FakeProbe
 from tests.engine.harness import Bench, Handlers, bench, definition
@@ -26,6 +27,7 @@ from tests.engine.harness import Bench, Handlers, bench, definition
 ROLE = "arn:aws:iam::111111111111:role/sfn-role"
 PASS = definition("Only", Only={"Type": "Pass", "End": True})
 OTHER = definition("Other", Other={"Type": "Pass", "End": True})
+FAIL = definition("Out", Out={"Type": "Fail", "Error": "Sad", "Cause": "for a reason"})
 REST = definition("Rest", Rest={"Type": "Wait", "Seconds": 3600, "End": True})
 
 
@@ -43,6 +45,7 @@ class Api:
 
     port: Port
     bench: Bench
+    starts: Starts
 
     async def ask(self, action: str, **members: Json) -> Answer:
         """Return the answer to an action, whatever it is."""
@@ -112,14 +115,15 @@ async def api(fresh_database: str, open_port: Open) -> AsyncIterator[Api]:
         surroundings = Surroundings(handlers, clock, SystemRandom())
         machines, executions = MachineRows(b.database), ExecutionRows(b.database)
         express = Express(surroundings, b.engine.request)
+        starts = Starts(b.engine, express, machines, executions, definitions, arns, clock.now)
+        handlers.coroutines["startExecution"] = start_execution(starts.start_by_task).run
         actions = {
             **Machines(machines, definitions, _missing, arns).actions(),
-            **Executions(
-                b.engine, express, machines, executions, definitions, arns, clock.now
-            ).actions(),
+            **starts.actions(),
+            **Executions(b.engine, machines, executions, definitions, arns, clock.now).actions(),
         }
         app = create_ops_app(OpsDeps(FakeDirectory(), FakeProbe(), actions=actions))
-        yield Api(await open_port(app), b)
+        yield Api(await open_port(app), b, starts)
         await express.close(1.0)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from service.asl.values import PAYLOAD_BYTES_MAX
 from tests.api.stepfunctions.conftest import (
+    FAIL,
     PASS,
     REST,
     ROLE,
@@ -19,8 +20,6 @@ from tests.api.stepfunctions.conftest import (
     without_times,
 )
 from tests.engine.harness import definition, task
-
-FAIL = definition("Out", Out={"Type": "Fail", "Error": "Sad", "Cause": "for a reason"})
 
 
 async def test_an_execution_that_succeeded_is_shown(api: Api) -> None:

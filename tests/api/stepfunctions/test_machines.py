@@ -75,6 +75,21 @@ async def test_logging_needs_exactly_one_destination(api: Api, logging: Any) -> 
     )
 
 
+@pytest.mark.parametrize("destination", [{}, {"cloudWatchLogsLogGroup": {}}])
+async def test_a_destination_without_a_log_group_is_refused(api: Api, destination: Any) -> None:
+    logging = {"level": "ALL", "destinations": [destination]}
+    assert await api.error(
+        "CreateStateMachine",
+        name="flow",
+        definition=PASS,
+        roleArn=ROLE,
+        loggingConfiguration=logging,
+    ) == (
+        "InvalidLoggingConfiguration",
+        "Invalid Logging Configuration: a destination names no log group.",
+    )
+
+
 async def test_the_same_machine_may_be_created_again_and_no_other(api: Api) -> None:
     same = {"name": "flow", "definition": PASS, "roleArn": ROLE}
     first = await api.call("CreateStateMachine", **same)
@@ -120,6 +135,58 @@ async def test_every_broken_constraint_is_told_at_once(api: Api) -> None:
         "Value 'FAST' at 'type' failed to satisfy constraint: "
         "Member must satisfy enum value set: [STANDARD, EXPRESS]",
     )
+
+
+async def test_a_place_in_a_list_is_counted_from_one(api: Api) -> None:
+    destinations = [LOG_GROUP, {"cloudWatchLogsLogGroup": {"logGroupArn": ""}}]
+    _, message = await api.error(
+        "CreateStateMachine",
+        name="flow",
+        definition=PASS,
+        roleArn=ROLE,
+        loggingConfiguration={"level": "ALL", "destinations": destinations},
+    )
+    assert message == (
+        "1 validation error detected: Value '' at "
+        "'loggingConfiguration.destinations.2.member.cloudWatchLogsLogGroup.logGroupArn' "
+        "failed to satisfy constraint: Member must have length greater than or equal to 1"
+    )
+
+
+async def test_a_sensitive_value_is_not_told(api: Api) -> None:
+    assert await api.error("ValidateStateMachineDefinition", definition="") == (
+        "ValidationException",
+        "1 validation error detected: Value at 'definition' failed to satisfy constraint: "
+        "Member must have length greater than or equal to 1",
+    )
+
+
+@pytest.mark.parametrize("pattern", ["sync", "waitForTaskToken"])
+async def test_an_express_machine_waits_for_no_other_service(api: Api, pattern: str) -> None:
+    """An UpdateStateMachine goes by the type of the machine that it changes."""
+    resource = f"arn:aws:states:::states:startExecution.{pattern}"
+    text = definition("A", A={"Type": "Task", "Resource": resource, "End": True})
+    told = f"Express state machine does not support '.{pattern}' service integration"
+    fault = (
+        "InvalidDefinition",
+        "Invalid State Machine Definition: "
+        f"'SCHEMA_VALIDATION_FAILED: {told} at /States/A/Resource'",
+    )
+    made = {"name": "flow", "roleArn": ROLE, "type": "EXPRESS"}
+    assert await api.error("CreateStateMachine", definition=text, **made) == fault
+    arn = await api.create("flow", type="EXPRESS")
+    assert await api.error("UpdateStateMachine", stateMachineArn=arn, definition=text) == fault
+    checked = await api.call("ValidateStateMachineDefinition", definition=text, type="EXPRESS")
+    assert checked["diagnostics"] == [
+        {
+            "severity": "ERROR",
+            "code": "SCHEMA_VALIDATION_FAILED",
+            "message": told,
+            "location": "/States/A/Resource",
+        }
+    ]
+    standard = await api.call("ValidateStateMachineDefinition", definition=text)
+    assert standard["diagnostics"][0]["code"] == "NOT_SUPPORTED"
 
 
 async def test_what_this_service_cannot_do_is_refused_and_not_ignored(api: Api) -> None:
@@ -211,6 +278,8 @@ async def test_a_machine_is_deleting_while_an_execution_of_it_runs(api: Api) -> 
     await api.call("DeleteStateMachine", stateMachineArn=arn)
     shown = await api.call("DescribeStateMachine", stateMachineArn=arn)
     assert shown["status"] == "DELETING"
+    listed = await api.call("ListExecutions", stateMachineArn=arn)
+    assert [item["executionArn"] for item in listed["executions"]] == [execution]
     deleting = ("StateMachineDeleting", f"State Machine Is Deleting: '{arn}'")
     assert await api.error("StartExecution", stateMachineArn=arn) == deleting
     assert (
@@ -218,6 +287,8 @@ async def test_a_machine_is_deleting_while_an_execution_of_it_runs(api: Api) -> 
         == deleting
     )
     await api.call("StopExecution", executionArn=execution)
+    gone = ("StateMachineDoesNotExist", f"State Machine Does Not Exist: '{arn}'")
+    assert await api.error("ListExecutions", stateMachineArn=arn) == gone
     assert await api.create("flow", PASS) == arn
     assert (await api.ended(await api.start(arn)))["status"] == "SUCCEEDED"
 
