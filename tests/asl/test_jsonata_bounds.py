@@ -236,8 +236,8 @@ def test_evaluation_within_the_bounds_observed_succeeds() -> None:
         ("$items[price > 50].name ~> $distinct() ~> $count()", 97),
         ("$items{name: {'count': $count($), 'most': $max(price)}}.`item 5`.count", 21),
         (
-            "($items.{'id': id, 'total': $round(price * 1.19, 2), 'label': name & ' (' & $string(id)"
-            " & ')'})[7]",
+            "($items.{'id': id, 'total': $round(price * 1.19, 2),"
+            " 'label': name & ' (' & $string(id) & ')'})[7]",
             {"id": 7, "total": 51.53, "label": "item 7 (7)"},
         ),
         ("$reduce($items.price, function($a, $v){ $a + $v })", 99_900),
