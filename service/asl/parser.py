@@ -110,12 +110,12 @@ class StateMachine:
         return self.document.place(pointer)
 
 
-def compile_definition(text: str) -> StateMachine:
-    """Return the compiled definition.
+def compile_definition(text: str, *, is_express: bool = False) -> StateMachine:
+    """Return the compiled definition, of a machine of the type EXPRESS or STANDARD.
 
     Raise InvalidDefinition with every problem there is, in the order of their places.
     """
-    return _compile(_parse(text), _Compiler())
+    return _compile(_parse(text), _Compiler(is_express=is_express))
 
 
 def compile_trial(text: str, *, is_state: bool) -> StateMachine:
@@ -176,9 +176,12 @@ def _location(pointer: str, value: Json) -> str:
 
 
 class _Compiler:
-    def __init__(self, *, is_trial: bool = False, is_state: bool = False) -> None:
+    def __init__(
+        self, *, is_trial: bool = False, is_state: bool = False, is_express: bool = False
+    ) -> None:
         self.problems = Problems(ignored=frozenset({NOT_SUPPORTED} if is_trial else ()))
         self.is_state = is_state
+        self.is_express = is_express
         self.language = Language.JSONPATH
         self.scopes: dict[str, Scope] = {}
         self.tasks: list[TaskReference] = []
@@ -277,6 +280,7 @@ class _Compiler:
             node.wrong("Type", f"{shown(type_)} is none of [{known}]", SCHEMA)
             return None
         if isinstance(state, task.Task):
+            task.check_pattern(node, state.target, is_express=self.is_express)
             function_name = task.literal_function_name(node, state.target)
             reference = TaskReference(node.at("Resource"), state.target.resource, function_name)
             self.tasks.append(reference)

@@ -63,7 +63,7 @@ class Machines:
         check_role(request.role_arn)
         _refuse(request.unsupported())
         logging = _logging(request.logging_configuration)
-        machine = await self._compiled(request.definition)
+        machine = await self._compiled(request.definition, request.type)
         new = NewMachine(
             request.name,
             MachineType(request.type),
@@ -95,7 +95,11 @@ class Machines:
             check_role(request.role_arn)
         _refuse(request.unsupported())
         logging = _logging(request.logging_configuration)
-        machine = None if request.definition is None else await self._compiled(request.definition)
+        machine = None
+        if request.definition is not None:
+            known = await self._catalog.get(arn.name or "")
+            type_ = MachineType.STANDARD if known is None else known.type
+            machine = await self._compiled(request.definition, type_.value)
         change = MachineChange(
             text=None if machine is None else machine.text,
             sha256=None if machine is None else machine.sha256,
@@ -184,7 +188,7 @@ class Machines:
         request = requests.read(requests.ValidateDefinition, members)
         size = request.max_results or DIAGNOSTICS
         try:
-            await self._compiled(request.definition)
+            await self._compiled(request.definition, request.type)
         except InvalidDefinition as error:
             problems = error.problems
         else:
@@ -195,15 +199,15 @@ class Machines:
             "truncated": len(problems) > size,
         }
 
-    async def _compiled(self, text: str) -> StateMachine:
+    async def _compiled(self, text: str, type_: str) -> StateMachine:
         """Return the compiled definition. Raise InvalidDefinition with all that is wrong with it.
 
         In a thread: a definition of a megabyte would hold up everything else.
         """
-        return await asyncio.to_thread(self._compile, text)
+        return await asyncio.to_thread(self._compile, text, type_)
 
-    def _compile(self, text: str) -> StateMachine:
-        machine = compile_definition(text)
+    def _compile(self, text: str, type_: str) -> StateMachine:
+        machine = compile_definition(text, is_express=type_ == MachineType.EXPRESS.value)
         problems = self._missing(machine)
         if problems:
             raise InvalidDefinition(problems)

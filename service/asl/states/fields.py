@@ -306,12 +306,15 @@ class Node:
         self.variables.read |= payload.template.variables
         return payload
 
-    def computed(self, name: str) -> Computed | None:
-        """Return a field in JSONata, which is any JSON with expressions in it, or None."""
+    def computed(self, name: str, outcome: str | None = None) -> Computed | None:
+        """Return a field in JSONata, which is any JSON with expressions in it, or None.
+
+        `outcome` is what `$states` has in it beside input and context, if anything.
+        """
         if not self.has(name):
             return None
         try:
-            field = Computed.compile(self.value[name], self.trail + name)
+            field = Computed.compile(self.value[name], self.trail + name, outcome)
         except BadExpressions as error:
             for pointer, message in error.problems:
                 # Observed: the service leaves out JSONata's code of the error.

@@ -7,7 +7,7 @@ here, once, and an evaluation calls them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from service.asl.query.jsonata import calls, groups, paths
 from service.asl.query.jsonata.collections import clone, lookup
@@ -43,14 +43,24 @@ _CONTEXTS: Final = frozenset({"", "$"})  # `$` and `$$`: there is no input, so b
 _GATHERING: Final = frozenset({"name", "wildcard", "descendant", "function", "apply"})
 
 
-def compile_tree(tree: Any) -> tuple[Code, frozenset[str]]:
-    """Return the code of an expression from the parser's tree, and the variables it needs.
+class Compiled(NamedTuple):
+    """The code of an expression, the variables it needs, and which of their members it names.
 
     A name that the expression itself binds somewhere, or a function has, is not among them.
     """
+
+    code: Code
+    variables: frozenset[str]
+    members: frozenset[tuple[str, str]]
+
+
+def compile_tree(tree: Any) -> Compiled:
+    """Return an expression compiled from the parser's tree."""
     compiler = _Compiler()
     code = compiler.compile(tree)
-    return code, frozenset(compiler.used - compiler.bound - BUILTINS.keys() - _CONTEXTS)
+    names = frozenset(compiler.used - compiler.bound - BUILTINS.keys() - _CONTEXTS)
+    members = frozenset(member for member in compiler.members if member[0] in names)
+    return Compiled(code, names, members)
 
 
 class _Compiler:
@@ -59,6 +69,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.used: set[str] = set()
         self.bound: set[str] = set()
+        self.members: set[tuple[str, str]] = set()
         self._depth = 0
         self._nodes = 0
         self._kinds: dict[str, Callable[[Any], Code]] = {
@@ -117,6 +128,8 @@ class _Compiler:
 
     def _path(self, node: Any) -> Code:
         first, *rest = node.steps
+        if first.type == "variable" and rest and rest[0].type == "name":
+            self.members.add((first.value, rest[0].value))
         only_names, is_shallow = _only_names(node), self._depth < DEPTH_MAX
         if only_names and first.type == "variable":
             self.used.add(first.value)
