@@ -88,8 +88,10 @@ def _format_number(run: Run, value: Value, picture: Value, options: Value) -> Va
     alphabet = _alphabet(dict(zip(_DEFAULTS, given, strict=True)))
     steps = READ_STEPS + CHARACTER_STEPS * len(picture)
     positive, negative = run.once((picture, given), steps, lambda: _read(picture, alphabet))
-    run.spend(WRITE_STEPS + len(picture))
-    return _written(double(value), positive if value >= 0 else negative, alphabet)
+    number = double(value)
+    _, bits = math.frexp(number)  # a very large or small number has as many more digits to write
+    run.spend(WRITE_STEPS + len(picture) + abs(bits) // 3)
+    return _written(number, positive if value >= 0 else negative, alphabet)
 
 
 def _read(picture: str, alphabet: _Alphabet) -> tuple[_Picture, _Picture]:
