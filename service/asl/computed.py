@@ -20,9 +20,6 @@ from service.asl.query.expressions import (
 )
 from service.asl.values import Json
 
-RESULT: Final = "result"
-ERROR_OUTPUT: Final = "errorOutput"
-
 _NOTHING: Final[Mapping[str, Json]] = {}
 
 
@@ -33,12 +30,12 @@ class Computed:
     expressions: Expressions
 
     @classmethod
-    def compile(cls, value: Json, location: str) -> Computed:
-        """Return the compiled field.
+    def compile(cls, value: Json, location: str, outcome: str | None = None) -> Computed:
+        """Return the compiled field; `outcome` is what `$states` has beside input and context.
 
         Raise BadExpressions with all that is wrong with it.
         """
-        return cls(compile_expressions(value, location))
+        return cls(compile_expressions(value, location, outcome))
 
     @property
     def location(self) -> str:

@@ -111,7 +111,7 @@ class StateMachine:
 
 
 def compile_definition(text: str, *, is_express: bool = False) -> StateMachine:
-    """Return the compiled definition. An EXPRESS machine's may do less than a STANDARD one's.
+    """Return the compiled definition, of a machine of the type EXPRESS or STANDARD.
 
     Raise InvalidDefinition with every problem there is, in the order of their places.
     """
@@ -266,7 +266,6 @@ class _Compiler:
             return None
         node = Node(value, pointer, self.problems)
         node.language = self._language_of(node)
-        node.is_express = self.is_express
         if not node.require("Type"):
             return None
         type_ = node.text("Type")
@@ -281,6 +280,7 @@ class _Compiler:
             node.wrong("Type", f"{shown(type_)} is none of [{known}]", SCHEMA)
             return None
         if isinstance(state, task.Task):
+            task.check_pattern(node, state.target, is_express=self.is_express)
             function_name = task.literal_function_name(node, state.target)
             reference = TaskReference(node.at("Resource"), state.target.resource, function_name)
             self.tasks.append(reference)

@@ -55,10 +55,10 @@ def machine(**states: State) -> StateMachine:
     return compile_definition(json.dumps(definition(**states)))
 
 
-def problems(value: Json) -> list[tuple[str, str, str]]:
+def problems(value: Json, *, is_express: bool = False) -> list[tuple[str, str, str]]:
     """Return what is wrong with a definition, as (code, pointer, message)."""
     try:
-        compile_definition(json.dumps(value))
+        compile_definition(json.dumps(value), is_express=is_express)
     except InvalidDefinition as error:
         return [(p.code, p.pointer, p.message) for p in error.problems]
     return []

@@ -278,3 +278,68 @@ def test_the_role_of_a_task_is_told_in_jsonpath_as_well(credentials: Json, role:
     details = shown["lambdaFunctionScheduledEventDetails"]
     assert isinstance(details, dict)
     assert details["taskCredentials"] == {"roleArn": role}
+
+
+RESULT_MISSING = "$states.result is not available in this field"
+ERROR_MISSING = "$states.errorOutput is not available in this field"
+
+
+@pytest.mark.parametrize(
+    ("state", "place", "message"),
+    [
+        ({"Type": "Pass", "Output": "{% $states.result %}"}, "/Output", RESULT_MISSING),
+        ({"Type": "Pass", "Assign": {"x": "{% $states.result.a %}"}}, "/Assign/x", RESULT_MISSING),
+        (
+            {"Type": "Pass", "Output": ["{% 1 + $states.result.a[0] %}"]},
+            "/Output/0",
+            RESULT_MISSING,
+        ),
+        ({"Type": "Succeed", "Output": "{% $states.errorOutput %}"}, "/Output", ERROR_MISSING),
+        ({"Type": "Wait", "Seconds": "{% $states.result.n %}"}, "/Seconds", RESULT_MISSING),
+        ({"Type": "Fail", "Cause": "{% $states.errorOutput.Cause %}"}, "/Cause", ERROR_MISSING),
+        (task(Arguments="{% $states.result %}"), "/Arguments", RESULT_MISSING),
+        (task(Output="{% $states.errorOutput %}"), "/Output", ERROR_MISSING),
+        (
+            task(
+                Catch=[
+                    {
+                        "ErrorEquals": ["E"],
+                        "Output": "{% $states.result %}",
+                        "Next": "Only",
+                    }
+                ]
+            ),
+            "/Catch/0/Output",
+            RESULT_MISSING,
+        ),
+    ],
+)
+def test_what_states_does_not_have_in_a_field_is_refused(
+    state: State, place: str, message: str
+) -> None:
+    whole = state if state["Type"] in ("Succeed", "Fail") else state | {"End": True}
+    assert problems(jsonata(Only=whole)) == [
+        ("INVALID_JSONATA_EXPRESSION", f"/States/Only{place}", message)
+    ]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        task(Output="{% $states.result.a %}", Assign={"x": "{% [$states.result] %}"}),
+        task(
+            Catch=[
+                {
+                    "ErrorEquals": ["E"],
+                    "Output": "{% $states.errorOutput.Cause %}",
+                    "Assign": {"x": "{% $states.errorOutput %}"},
+                    "Next": "Only",
+                }
+            ]
+        ),
+        {"Type": "Pass", "Output": "{% ($states := {'result': 1}; $states.result) %}"},
+        {"Type": "Pass", "Output": "{% $states.input.result %}"},
+    ],
+)
+def test_what_states_has_in_a_field_is_taken(state: State) -> None:
+    assert problems(jsonata(Only=state | {"End": True})) == []

@@ -90,6 +90,7 @@ def cause_of(text: str, value: Json = None) -> str:
         ("States.StringSplit(',,,,', ',')", []),
         ("States.StringSplit('a^b-c]d', '-]^')", ["a", "b", "c", "d"]),
         ("States.StringSplit('whole', '')", ["whole"]),
+        ("States.StringSplit('', '')", []),
         ("States.Format('{} is {}, {}, {}', 'it', 1.5, true, null)", "it is 1.5, true, null"),
         ("States.Format($.pattern, 7)", r"data \{7\}"),
         ("States.Format('no blanks')", "no blanks"),
@@ -196,6 +197,19 @@ def test_what_is_no_base64_of_utf_8_fails_the_call(text: str) -> None:
 @pytest.mark.parametrize("text", ["{", "NaN", "[1e400]", "'a'", "1 2", "[" * 100_000])
 def test_what_is_no_json_fails_the_call(text: str) -> None:
     assert cause_of("States.StringToJson($)", text).startswith("The text is not JSON: ")
+
+
+def test_an_integer_too_long_to_be_read_fails_the_call() -> None:
+    assert cause_of("States.StringToJson($)", "1" * 4_001) == (
+        "The text is not JSON: a number has more than 4000 characters"
+    )
+    assert call("States.StringToJson($)", "1" * 4_000) == int("1" * 4_000)
+
+
+def test_a_text_is_split_at_any_number_of_characters() -> None:
+    delimiters = "".join(map(chr, range(0x4E00, 0x9000)))
+    pair = {"text": f"a{delimiters}b]c", "at": delimiters + "]"}
+    assert call("States.StringSplit($.text, $.at)", pair) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("text", ["States.Base64Encode($)", "States.Hash($, 'MD5')"])

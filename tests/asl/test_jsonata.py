@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import random
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,63 +14,19 @@ from hypothesis import strategies as st
 
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ExecutionError
 from service.asl.query.jsonata import (
-    QUERY_EVALUATION_ERROR,
     BadExpression,
     compile_expression,
     unwrap,
 )
 from service.asl.query.jsonata.expression import TEXT_CHARACTERS_MAX
 from service.asl.values import Json
-
-NOON = datetime(2026, 3, 14, 12, 0, 0, 123_456, tzinfo=UTC)
+from tests.asl.expressions import NOON, NOTHING, UNSUPPORTED, Numbers, evaluate, failure
 
 # Results of the reference implementation, npm's jsonata 2.0.6, for expressions of our own. A case
 # with a `reason` differs from it on purpose; what the reference answers stands beside it.
 _FILE = json.loads((Path(__file__).parent / "jsonata_cases.json").read_text("utf-8"))
 INPUT: Json = _FILE["input"]
 CASES: list[dict[str, Any]] = _FILE["cases"]
-
-TOO_LONG = (
-    "threw an error during evaluation: Expression evaluation timeout: Check for infinite loop"
-)
-TOO_LARGE = (
-    "threw an error during evaluation: Expression evaluation memory limit exceeded: "
-    "Check for excessive memory usage"
-)
-TOO_DEEP = (
-    "threw an error during evaluation: Stack overflow error: Check for non-terminating recursive "
-    "function. Consider rewriting as tail-recursive"
-)
-NOTHING = "returned nothing (undefined)."
-UNSUPPORTED = "returned an unsupported result type."
-
-
-class Numbers:
-    """Random numbers from a seed."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
-
-    def bits(self, n: int) -> int:
-        return self._random.getrandbits(n)
-
-    def uniform(self) -> float:
-        return self._random.random()
-
-
-def evaluate(text: str, seed: int = 0, **variables: Json) -> Json:
-    return compile_expression(text).evaluate(variables, NOON, Numbers(seed), "Output")
-
-
-def failure(text: str, **variables: Json) -> str:
-    """Return what the cause says after naming the expression and its field."""
-    with pytest.raises(ExecutionError) as raised:
-        evaluate(text, **variables)
-    assert raised.value.error == QUERY_EVALUATION_ERROR
-    lead = f"The JSONata expression '{text.strip()}' specified for the field 'Output' "
-    assert raised.value.cause is not None
-    assert raised.value.cause.startswith(lead)
-    return raised.value.cause.removeprefix(lead)
 
 
 def outcome(text: str, variables: dict[str, Json]) -> dict[str, Any]:
@@ -368,65 +322,6 @@ def test_now_is_the_moment_given() -> None:
     assert evaluate("$now('[Y]/[M]/[D]')") == "2026/3/14"
     assert evaluate("$millis()") == 1773489600123
     assert evaluate("$toMillis('7', '[H]') - $toMillis('2026-03-14')") == 7 * 3_600_000
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("($f := function($x){ $f($x) }; $f(1))", TOO_LONG),
-        ("($f := function($x){ 1 + $f($x) }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ [$f($x)] }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ $map([1, 2], $f) }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ $map([$x], function($y){ $f($y) }) }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ $x ~> $f }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ $replace('a', /a/, $f) }; $f(1))", TOO_DEEP),
-        ("($f := function($x){ $sort([2, 1], function($a, $b){ $f(1) }) }; $f(1))", TOO_DEEP),
-        ("1" + "+1" * 101, TOO_DEEP),
-        ("[1..10000000]", TOO_LARGE),
-        ("[1..873783] ~> $count()", TOO_LARGE),
-        ("$pad('', 10000000000)", TOO_LARGE),
-        ("$join([1..1000].$pad('x', 20000))", TOO_LARGE),
-        ("$replace($pad('', 100000, 'a'), 'a', $pad('', 100000))", TOO_LARGE),
-        ("($p := function($s, $n){ $n = 0 ? $s : $p($s & $s, $n - 1) }; $p('x', 23))", TOO_LARGE),
-        ("$reduce([1..100000], $append)", TOO_LARGE),
-        ("$zip([1..400000], [1..400000])", TOO_LARGE),
-        ("$range(0, 1e12, 1)", TOO_LONG),
-        ("[1..1000].($x := $; [1..1000].($x * $))", TOO_LONG),
-        ("$sort([1..100000], function($a, $b){ $a < $b })", TOO_LONG),
-        ("$formatInteger(999999999999, 'I')", TOO_LARGE),
-    ],
-)
-def test_runaway_expression_is_stopped(text: str, reason: str) -> None:
-    assert failure(text) == reason
-
-
-SHARED = "($d := function($x, $n){ $n = 0 ? $x : $d({'a': $x, 'b': $x}, $n - 1) }; $v := $d(1, 60);"
-
-
-@pytest.mark.parametrize(
-    "use",
-    ["$v", "$string($v)", "$v = $d(1, 60)", "$v.**", "$distinct([$v, 2])", "$v ~> |$|{}|"],
-)
-def test_value_that_shares_its_parts_is_not_unfolded(use: str) -> None:
-    assert failure(f"{SHARED} {use})") in {TOO_LONG, TOO_LARGE}
-
-
-def test_value_nested_beyond_all_use_is_refused() -> None:
-    text = "($d := function($x, $n){ $n = 0 ? $x : $d({'a': $x}, $n - 1) }; $d(1, 5000))"
-    assert failure(text) == TOO_DEEP
-
-
-def test_evaluation_within_the_bounds_observed_succeeds() -> None:
-    assert evaluate("[1..873782] ~> $count()") == 873_782
-    doubled = "($p := function($s, $n){ $n = 0 ? $s : $p($s & $s, $n - 1) }; $length($p('x', 22)))"
-    assert evaluate(doubled) == 2**22
-    assert evaluate("1" + "+1" * 98) == 99
-    assert evaluate("($f := function($n){ $n = 0 ? 0 : $f($n - 1) }; $f(10000))") == 0
-    assert evaluate("$sum($map([1..20000], function($v){ $v * 2 }))") == 400_020_000
-
-
-def test_pattern_that_makes_other_engines_run_away_is_matched_at_once() -> None:
-    assert evaluate("$contains($v, /(a+)+$/)", v="a" * 100_000 + "b") is False
 
 
 def test_deeply_nested_objects_compile_in_linear_time() -> None:

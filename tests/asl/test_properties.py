@@ -41,8 +41,25 @@ PATHS = st.sampled_from(
 EXPRESSIONS: st.SearchStrategy[Json] = st.sampled_from(
     [
         *("{% $states.input %}", "{% $states.input.a %}", "{% $v0 %}", "{% [$v1, 1] %}", "{% 2 %}"),
-        *("{% $states.result %}", "{% $states.context.Map.Item %}", "{% $random() > 0.1 %}"),
-        *("{% $states.errorOutput.Error %}", ["{% $states %}", {"n": "{% $uuid() %}"}], True, [1]),
+        *("{% $lookup($states, 'result') %}", "{% $states.context.Map.Item %}", "{% $v0 = $v1 %}"),
+        *(["{% $states %}", {"n": "{% $uuid() %}"}], True, [1], {}, "{% $random() > 0.1 %}"),
+        *("{% [1..3].{'n': $} %}", "{% $states.input ~> |$|{'t': 1}| %}", "{% $type($v0) %}"),
+        *("{% $error('no') %}", "{% $now() %}"),
+        "{% $merge([$states.input, {'m': $states.context.State.Name}]) %}",
+    ]
+)
+RESULTS = EXPRESSIONS | st.sampled_from(["{% $states.result %}", {"r": "{% $states.result.a %}"}])
+CAUGHT = EXPRESSIONS | st.sampled_from(["{% $states.errorOutput %}", "{% $states.errorOutput.b %}"])
+TEMPLATES: st.SearchStrategy[Json] = st.sampled_from(
+    [
+        {"a.$": "$.a"},
+        {"a": [{"b.$": "$$.State.Name"}, 1], "v.$": "$v0"},
+        {"a.$": "States.Array($.a, $v1, $$.Execution.Id)", "b.$": "$..a"},
+        {"a.$": "States.JsonToString($.a)", "b.$": "States.UUID()"},
+        {"a.$": "States.ArrayGetItem($.a, 0)", "b.$": "$[?(@.a == 1)]"},
+        {"a.$": "States.MathAdd($.a, 1)", "b.$": "States.Format('{}', $.b)"},
+        {},
+        [1, {"a.$": "$"}],
     ]
 )
 PLACES = st.sampled_from(["$", "$.r", "$.b.r", "$[0]", None])
@@ -50,7 +67,7 @@ VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-2, 2)
-    | st.sampled_from(["", "x", "2026-01-02T12:00:00Z"]),
+    | st.sampled_from(["", "x", "2026-01-02T12:00:00Z", "\ud800", "\0", 2**70, 1.0, -0.5, 1e300]),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
     ),
@@ -127,40 +144,72 @@ def one_state(
     if draw(st.booleans()):
         catcher: State = {"ErrorEquals": draw(MATCHED), "Next": draw(st.sampled_from(chain))}
         if is_jsonata and draw(st.booleans()):
-            catcher["Output"] = draw(EXPRESSIONS)
-        state["Catch"] = [catcher | draw(_assigning(depth, is_jsonata=is_jsonata))]
+            catcher["Output"] = draw(CAUGHT)
+        elif not is_jsonata and draw(st.booleans()):
+            catcher["ResultPath"] = draw(PLACES)
+        assigning = _assigning(depth, is_jsonata=is_jsonata, expressions=CAUGHT)
+        state["Catch"] = [catcher | draw(assigning)]
     return state | draw(_own_fields(kind, names, depth, is_jsonata=is_jsonata))
 
 
 def _rules() -> st.SearchStrategy[State]:
-    return st.builds(
+    presence = st.builds(
         lambda path, test, expected: {"Variable": path, test: expected},
         PATHS,
-        st.sampled_from(["IsPresent", "IsNumeric"]),
+        st.sampled_from(["IsPresent", "IsNumeric", "IsNull", "IsString", "IsTimestamp"]),
         st.booleans(),
+    )
+    comparison = st.builds(
+        lambda path, operator: {"Variable": path, **operator},
+        PATHS,
+        st.sampled_from(
+            [
+                *({"StringEquals": "x"}, {"StringMatches": "*x*"}, {"NumericLessThan": 1}),
+                *({"BooleanEquals": True}, {"TimestampLessThan": "2026-03-01T00:00:00Z"}),
+                *({"StringLessThanPath": "$.a"}, {"NumericGreaterThanEqualsPath": "$v0"}),
+            ]
+        ),
+    )
+    return st.recursive(
+        presence | comparison,
+        lambda inner: st.one_of(
+            st.lists(inner, min_size=1, max_size=2).map(lambda rules: {"And": rules}),
+            st.lists(inner, min_size=1, max_size=2).map(lambda rules: {"Or": rules}),
+            inner.map(lambda rule: {"Not": rule}),
+        ),
+        max_leaves=3,
     )
 
 
-def _assigning(depth: int, *, is_jsonata: bool) -> st.SearchStrategy[State]:
+def _assigning(
+    depth: int, *, is_jsonata: bool, expressions: st.SearchStrategy[Json] = EXPRESSIONS
+) -> st.SearchStrategy[State]:
     """Return no Assign, or one of a variable that no scope around sets."""
     name = f"v{depth}" if is_jsonata else f"v{depth}.$"
-    values = EXPRESSIONS if is_jsonata else PATHS
+    values = expressions if is_jsonata else PATHS
     return st.just({}) | values.map(lambda value: {"Assign": {name: value}})
 
 
 @st.composite
 def _data_fields(draw: st.DrawFn, kind: str, depth: int, *, is_jsonata: bool) -> State:
-    state: State = draw(_assigning(depth, is_jsonata=is_jsonata))
+    has_result = kind in ("Task", "Map", "Parallel")
+    expressions = RESULTS if has_result else EXPRESSIONS
+    state: State = draw(_assigning(depth, is_jsonata=is_jsonata, expressions=expressions))
     if is_jsonata:
-        return state | ({"Output": draw(EXPRESSIONS)} if draw(st.booleans()) else {})
-    if draw(st.booleans()):
-        state["InputPath"] = draw(PATHS)
+        return state | ({"Output": draw(expressions)} if draw(st.booleans()) else {})
+    for field in ("InputPath", "OutputPath"):
+        if draw(st.booleans()):
+            state[field] = draw(PATHS | st.none())
     if kind in ("Choice", "Wait"):
         return state
     if draw(st.booleans()):
         state["ResultPath"] = draw(PLACES)
     if kind == "Pass":
         return state | draw(st.sampled_from([{}, {"Result": [1]}, {"Parameters": {"a.$": "$.a"}}]))
+    if kind in ("Task", "Parallel") and draw(st.booleans()):
+        state["Parameters"] = draw(TEMPLATES)
+    if draw(st.booleans()):
+        state["ResultSelector"] = draw(TEMPLATES)
     return state
 
 

@@ -7,7 +7,17 @@ import pytest
 from service.asl import Json, RunTask, Started, TaskFailed, TaskHeartbeat, TaskSucceeded, TimerFired
 from service.asl.parser import TaskReference
 from service.asl.states.task import function_name_of
-from tests.asl.builders import INVOKE, Run, at, function, going, machine, task
+from tests.asl.builders import (
+    INVOKE,
+    Run,
+    at,
+    definition,
+    function,
+    going,
+    machine,
+    problems,
+    task,
+)
 
 LARGE = "x" * 262_143  # with its quotes one byte over the limit
 
@@ -252,3 +262,33 @@ def test_a_machine_lists_what_its_tasks_call_and_where_it_says_so() -> None:
     )
     assert compiled.resources == {function("send"), function("inner"), INVOKE}
     assert (compiled.place("/States/A/Resource").line, compiled.start_at) == (1, "A")
+
+
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [
+        (
+            "arn:aws:states:::states:startExecution.sync",
+            "Express state machine does not support '.sync' service integration",
+        ),
+        (
+            "arn:aws:states:::states:startExecution.sync:2",
+            "Express state machine does not support '.sync' service integration",
+        ),
+        (
+            "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
+            "Express state machine does not support '.waitForTaskToken' service integration",
+        ),
+        (
+            "arn:aws:states:us-east-1:000000000000:activity:wait",
+            "Express state machine does not support Activity ARN "
+            "'arn:aws:states:us-east-1:000000000000:activity:wait'",
+        ),
+    ],
+)
+def test_what_an_express_machine_cannot_wait_for_is_refused(resource: str, message: str) -> None:
+    value = definition(Only={"Type": "Task", "Resource": resource, "End": True})
+    assert problems(value, is_express=True) == [
+        ("SCHEMA_VALIDATION_FAILED", "/States/Only/Resource", message)
+    ]
+    assert [code for code, *_ in problems(value)] == ["NOT_SUPPORTED"]

@@ -19,7 +19,9 @@ from service.asl import (
     workspace,
 )
 from service.asl import parser as asl_parser
-from service.asl.query import functions, intrinsics, jsonpath
+from service.asl.query import functions, intrinsics, jsonpath, steps
+from service.asl.query.jsonata import expression, number_pictures
+from service.asl.query.jsonata import values as jsonata
 from service.asl.query.jsonata.functions import BUILTINS
 from service.asl.states import base, choice, fields, map, parallel, task, wait
 from tests.docs.pages import codes, read, rows, section
@@ -183,12 +185,23 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "rules of a Choice; nesting of rules": f"{choice.RULES_MAX:,}; {choice.RULE_DEPTH_MAX}",
         "branches of a Parallel; iterations of a Map at once": f"{parallel.BRANCHES_MAX:,}; "
         f"{map.INLINE_MAP_CONCURRENCY}",
-        "a path; nodes that it selects": f"{jsonpath.PATH_CHARACTERS_MAX:,} characters; "
-        f"{jsonpath.NODES_MAX:,}",
+        "a path; nodes that it looks at, where a candidate of a filter counts for "
+        f"{steps.FILTERED_NODES} and {steps.FILTERED_NODES} more for each path in it": (
+            f"{jsonpath.PATH_CHARACTERS_MAX:,} characters; {steps.NODES_MAX:,}"
+        ),
         "a call of functions": f"{intrinsics.INTRINSIC_CHARACTERS_MAX:,} characters, "
         f"{intrinsics.CALLS_MAX} calls in one field",
         "text for Hash and Base64; items of `States.ArrayRange`": (
             f"{functions.TEXT_CHARACTERS_MAX:,} characters; {functions.RANGE_ITEMS_MAX:,}"
+        ),
+        "a JSONata expression": f"{expression.TEXT_CHARACTERS_MAX:,} characters; "
+        f"nested, or recursing, {jsonata.DEPTH_MAX} deep",
+        "an evaluation": f"{jsonata.STEPS_MAX:,} steps of about 0.2 µs (some 60 ms); "
+        f"{jsonata.MEMORY_BYTES_MAX:,} bytes, at {jsonata.ELEMENT_BYTES} for an element "
+        "of an array and one for a character",
+        "a regular expression": "one that RE2 takes: no back-reference, no look-around",
+        "a picture of a number or a moment, and a text read by one": (
+            f"{number_pictures.PICTURE_CHARACTERS_MAX:,} characters"
         ),
     }
 

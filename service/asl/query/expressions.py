@@ -19,6 +19,9 @@ from service.asl.values import Json, Random
 EXPRESSIONS_DEPTH_MAX: Final = 100
 EXPRESSIONS_PROBLEMS_MAX: Final = 100
 RESERVED_VARIABLE: Final = "states"
+# Members of `$states` that only some fields have: Output and Assign, of a state or of its Catch.
+RESULT: Final = "result"
+ERROR_OUTPUT: Final = "errorOutput"
 
 # Whether a text may look at $states.context: unless every $states goes on to another member.
 _LOOKS_AT_CONTEXT: Final = re.compile(r"\$states\b(?!\s*\.\s*(?:input|result|errorOutput)\b)")
@@ -84,13 +87,13 @@ class Expressions:
         return EvaluationFailed(error.cause, self.location)
 
 
-def compile_expressions(value: Json, location: str) -> Expressions:
-    """Return the compiled field.
+def compile_expressions(value: Json, location: str, outcome: str | None) -> Expressions:
+    """Return the compiled field; `outcome` is RESULT or ERROR_OUTPUT if `$states` has it there.
 
-    Raise BadExpressions, naming every string `{% … %}` that is no expression, and a part nested
-    deeper than EXPRESSIONS_DEPTH_MAX.
+    Raise BadExpressions, naming every string `{% … %}` that is no expression or looks at what
+    `$states` has not, and a part nested deeper than EXPRESSIONS_DEPTH_MAX.
     """
-    compiler = _Compiler()
+    compiler = _Compiler({RESULT, ERROR_OUTPUT} - {outcome})
     evaluate = compiler.part(value, location, "", 0)
     if compiler.problems:
         raise BadExpressions(compiler.problems[:EXPRESSIONS_PROBLEMS_MAX])
@@ -98,7 +101,8 @@ def compile_expressions(value: Json, location: str) -> Expressions:
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, missing: set[str]) -> None:
+        self.missing = missing
         self.problems: list[tuple[str, str]] = []
         self.found: list[Expression] = []
 
@@ -137,6 +141,10 @@ class _Compiler:
         except BadExpression as error:
             self.problems.append((pointer, error.message))
             return None
+        for member in sorted(self.missing):
+            if (RESERVED_VARIABLE, member) in expression.members:
+                message = f"$states.{member} is not available in this field"
+                self.problems.append((pointer, message))
         self.found.append(expression)
         return _yielding(expression, location)
 

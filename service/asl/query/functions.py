@@ -17,6 +17,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from service.asl.document import NUMBER_CHARACTERS_MAX
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, equal, exceeds, text_of
 
 # Step Functions guide: of Base64Encode, Base64Decode and Hash, and of ArrayRange and MathAdd.
@@ -157,7 +158,15 @@ def _finite(digits: str) -> float:
     return number
 
 
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+def _written_integer(digits: str) -> int:
+    if len(digits) > NUMBER_CHARACTERS_MAX:
+        raise ValueError(f"a number has more than {NUMBER_CHARACTERS_MAX} characters")
+    return int(digits)
+
+
+_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite, parse_int=_written_integer
+)
 
 
 def _json_to_string(arguments: list[Json], random: Random) -> Json:
@@ -183,7 +192,11 @@ def _math_add(arguments: list[Json], random: Random) -> Json:
 def _string_split(arguments: list[Json], random: Random) -> Json:
     text, delimiters = _text(arguments, 0), _text(arguments, 1)
     # Observed: each character delimits, and what is empty is left out (",,,," gives []).
-    parts = re.split(f"[{re.escape(delimiters)}]", text) if delimiters else [text]
+    if not delimiters:
+        return [text] if text else []
+    # Not a regular expression: a class of 250,000 characters takes 0.3 seconds to be compiled.
+    first = delimiters[0]
+    parts = text.translate(dict.fromkeys(map(ord, delimiters), first)).split(first)
     return [part for part in parts if part]
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-from service.asl.computed import ERROR_OUTPUT, DataFlow, JsonataFlow
+from service.asl.computed import DataFlow, JsonataFlow
 from service.asl.context import Visit
 from service.asl.dataflow import NO_FIELDS, JsonPathFlow
 from service.asl.errors import ALL
 from service.asl.execution import OpenFork, OpenTask, OpenWait
-from service.asl.query.expressions import RESERVED_VARIABLE
+from service.asl.query.expressions import ERROR_OUTPUT, RESERVED_VARIABLE
 from service.asl.retry import (
     ERROR_NAMES_MAX,
     INTERVAL_SECONDS_MAX,
@@ -165,8 +165,8 @@ def read_flow(node: Node, *fields: str, result: str | None = None) -> DataFlow:
     if node.is_jsonata:
         return JsonataFlow(
             arguments_field=node.computed("Arguments") if "Arguments" in fields else None,
-            output_field=node.computed("Output"),
-            assign=node.computed("Assign") if has_assign else None,
+            output_field=node.computed("Output", result),
+            assign=node.computed("Assign", result) if has_assign else None,
             result=result,
         )
     return JsonPathFlow(
@@ -185,8 +185,8 @@ def read_rule_flow(node: Node, flow: DataFlow, *, result: str | None = None) -> 
     if isinstance(flow, JsonPathFlow):
         return replace(flow, assign=node.payload("Assign") if has_assign else None)
     return JsonataFlow(
-        output_field=node.computed("Output"),
-        assign=node.computed("Assign") if has_assign else None,
+        output_field=node.computed("Output", result),
+        assign=node.computed("Assign", result) if has_assign else None,
         result=result,
     )
 

@@ -132,10 +132,7 @@ class Node:
     """One object of the definition.
 
     `trail` is its place within its state, as the service's causes write it, such as `Choices[0]/`.
-    `is_express`: its definition is that of an EXPRESS machine, which may do less.
     """
-
-    is_express = False
 
     def __init__(
         self,
@@ -309,12 +306,15 @@ class Node:
         self.variables.read |= payload.template.variables
         return payload
 
-    def computed(self, name: str) -> Computed | None:
-        """Return a field in JSONata, which is any JSON with expressions in it, or None."""
+    def computed(self, name: str, outcome: str | None = None) -> Computed | None:
+        """Return a field in JSONata, which is any JSON with expressions in it, or None.
+
+        `outcome` is what `$states` has in it beside input and context, if anything.
+        """
         if not self.has(name):
             return None
         try:
-            field = Computed.compile(self.value[name], self.trail + name)
+            field = Computed.compile(self.value[name], self.trail + name, outcome)
         except BadExpressions as error:
             for pointer, message in error.problems:
                 # Observed: the service leaves out JSONata's code of the error.

@@ -9,11 +9,12 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from service.asl.computed import RESULT, Computed, JsonataFlow
+from service.asl.computed import Computed, JsonataFlow
 from service.asl.context import Visit
 from service.asl.dataflow import IDENTITY, Payload, find, shortened
 from service.asl.errors import RUNTIME, EvaluationFailed, ExecutionError
 from service.asl.execution import OpenFork
+from service.asl.query.expressions import RESULT
 from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.states.base import (
     SECONDS_MAX,

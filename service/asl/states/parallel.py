@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from service.asl.computed import RESULT
 from service.asl.context import Visit
 from service.asl.execution import OpenFork
+from service.asl.query.expressions import RESULT
 from service.asl.states.base import (
     Branch,
     EventDetails,

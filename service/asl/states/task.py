@@ -11,11 +11,12 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Final
 
 from service.asl.commands import RunTask
-from service.asl.computed import RESULT, Computed
+from service.asl.computed import Computed
 from service.asl.context import Visit
 from service.asl.dataflow import Payload, check_size, find, shortened
 from service.asl.errors import HEARTBEAT_TIMEOUT, RUNTIME, TIMEOUT, ExecutionError
 from service.asl.execution import OpenTask
+from service.asl.query.expressions import RESULT
 from service.asl.query.jsonata import unwrap
 from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.retry import Failure
@@ -283,24 +284,31 @@ def _read_target(node: Node) -> LambdaFunction | ServiceCall:
         return ServiceCall("", "", "")
     if match := _LAMBDA.fullmatch(resource):
         return LambdaFunction(resource, match[1])
-    if _ACTIVITY.fullmatch(resource):
-        node.wrong("Resource", "An activity is not supported", NOT_SUPPORTED)
-    elif match := _SERVICE.fullmatch(resource):
-        if pattern := _PATTERN.search(match[2]):
-            _refuse_pattern(node, pattern[1])
+    if match := _SERVICE.fullmatch(resource):
         return ServiceCall(resource, match[1], match[2])
-    else:
+    if not _ACTIVITY.fullmatch(resource):
         node.wrong("Resource", "Value is not a valid resource ARN")
     return ServiceCall(resource, "", "")
 
 
-def _refuse_pattern(node: Node, pattern: str) -> None:
-    """Note an integration pattern. Observed: how the service refuses it to an EXPRESS machine."""
-    if node.is_express:
-        message = f"Express state machine does not support '.{pattern}' service integration"
+def check_pattern(node: Node, target: LambdaFunction | ServiceCall, *, is_express: bool) -> None:
+    """Note that a task waits for more than an answer, which no EXPRESS machine can.
+
+    Source: Step Functions guide, "Choosing workflow type". Observed: the words for `.sync`.
+    """
+    pattern = _PATTERN.search(target.resource)
+    if _ACTIVITY.fullmatch(target.resource):
+        if is_express:
+            message = f"Express state machine does not support Activity ARN '{target.resource}'"
+            node.wrong("Resource", message)
+        else:
+            node.wrong("Resource", "An activity is not supported", NOT_SUPPORTED)
+    elif pattern and is_express:
+        suffix = pattern[0].partition(":")[0]
+        message = f"Express state machine does not support '{suffix}' service integration"
         node.wrong("Resource", message)
-    else:
-        message = f"The service integration pattern '.{pattern}' is not supported"
+    elif pattern:
+        message = f"The service integration pattern '{pattern[0]}' is not supported"
         node.wrong("Resource", message, NOT_SUPPORTED)
 
 

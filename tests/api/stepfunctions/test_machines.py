@@ -101,6 +101,23 @@ async def test_the_same_machine_may_be_created_again_and_no_other(api: Api) -> N
     )
 
 
+async def test_an_express_machine_waits_for_nobody(api: Api) -> None:
+    waiting = {"Type": "Task", "Resource": "arn:aws:states:::states:startExecution.sync"}
+    text = definition("Wait", Wait={**waiting, "End": True})
+    reason = (
+        "SCHEMA_VALIDATION_FAILED: Express state machine does not support '.sync' service "
+        "integration at /States/Wait/Resource"
+    )
+    refused = ("InvalidDefinition", f"Invalid State Machine Definition: '{reason}'")
+    express = {"roleArn": ROLE, "type": "EXPRESS"}
+    assert await api.error("CreateStateMachine", name="flow", definition=text, **express) == refused
+    made = await api.call("CreateStateMachine", name="flow", definition=PASS, **express)
+    arn = made["stateMachineArn"]
+    assert await api.error("UpdateStateMachine", stateMachineArn=arn, definition=text) == refused
+    checked = await api.call("ValidateStateMachineDefinition", definition=text, type="EXPRESS")
+    assert checked["diagnostics"][0]["code"] == "SCHEMA_VALIDATION_FAILED"
+
+
 async def test_what_is_wrong_with_a_definition_is_told_with_its_places(api: Api) -> None:
     text = definition("A", A={"Type": "Pass", "Next": "Gone"}, B=task("nothing", End=True))
     code, message = await api.error(

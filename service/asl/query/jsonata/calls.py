@@ -9,6 +9,7 @@ from service.asl.query.jsonata.signatures import Native, Signature
 from service.asl.query.jsonata.values import (
     CALL_STEPS,
     DEPTH_MAX,
+    PART_STEPS,
     TOO_DEEP,
     UNDEFINED,
     Exceeded,
@@ -21,13 +22,15 @@ from service.asl.query.jsonata.values import (
     apply,
 )
 
+CHECK_STEPS: Final = 10  # of arguments, by a signature
+
 MISSING: Final = object()  # an argument that a partial application leaves open
 
 
 class Lambda(Function):
     """A function written in an expression, with the variables that it was written among."""
 
-    __slots__ = ("_body", "_context", "_parameters", "_scope", "_signature", "_weight", "arity")
+    __slots__ = ("_body", "_context", "_parameters", "_scope", "_signature", "_steps", "arity")
 
     def __init__(
         self,
@@ -41,14 +44,14 @@ class Lambda(Function):
         self.arity = len(parameters)
         self._parameters = parameters
         self._body = body
-        self._weight = weight
+        self._steps = CALL_STEPS + PART_STEPS * weight + (CHECK_STEPS if checks else 0)
         self._signature = checks
         self._context = context
         self._scope = scope
 
     def call(self, run: Run, arguments: list[Value], context: Value) -> Value:
         """Return the value of the body, or the call it ends in."""
-        run.spend(CALL_STEPS + self._weight)
+        run.spend(self._steps)
         if self._signature is not None:
             arguments = self._signature.check(arguments, context)
         missing = self.arity - len(arguments)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import collections.abc
 from collections.abc import Callable, Hashable, Iterator
 from typing import Final, NoReturn
 
 from service.asl.query.jsonata.signatures import Native
 from service.asl.query.jsonata.values import (
+    CHARACTERS_PER_STEP,
     ELEMENT_BYTES,
+    LIST_ITEMS_PER_STEP,
+    PART_STEPS,
     UNDEFINED,
     VALUE_STEPS,
     Function,
@@ -18,7 +22,11 @@ from service.asl.query.jsonata.values import (
     apply,
     boolean,
     is_number,
+    utf16,
 )
+
+ELEMENTS_PER_STEP_COPIED: Final = 64
+SORT_STEPS: Final = 4  # for one element, of a list in an order without a comparator
 
 
 def lookup(run: Run, value: Value, name: str) -> Value:
@@ -27,7 +35,7 @@ def lookup(run: Run, value: Value, name: str) -> Value:
         return value.get(name, UNDEFINED)
     if not isinstance(value, list):
         return UNDEFINED
-    run.spend(len(value))
+    run.spend(PART_STEPS * len(value))
     gathered = Sequence()
     for item in value:
         found = lookup(run, item, name)
@@ -47,7 +55,9 @@ def append(run: Run, left: Value, right: Value) -> Value:
         return left
     start = left if isinstance(left, list) else [left]
     rest = right if isinstance(right, list) else [right]
-    run.hold(ELEMENT_BYTES * (len(start) + len(rest)))
+    size = len(start) + len(rest)
+    run.hold(ELEMENT_BYTES * size)
+    run.spend(size // ELEMENTS_PER_STEP_COPIED)
     return [*start, *rest]
 
 
@@ -74,7 +84,7 @@ def _filter(run: Run, items: Value, function: Value) -> Value:
     if items is UNDEFINED:
         return UNDEFINED
     call = _calls(function)
-    return Sequence(i for place, i in enumerate(items) if boolean(call(run, i, place, items)))
+    return Sequence(i for place, i in enumerate(items) if boolean(run, call(run, i, place, items)))
 
 
 def _single(run: Run, items: Value, function: Value) -> Value:
@@ -83,7 +93,7 @@ def _single(run: Run, items: Value, function: Value) -> Value:
     call = None if function is UNDEFINED else _calls(function)
     found: list[Value] = []
     for place, item in enumerate(items):
-        if call is None or boolean(call(run, item, place, items)):
+        if call is None or boolean(run, call(run, item, place, items)):
             if found:
                 raise JsonataError("D3138", index=place)
             found.append(item)
@@ -107,7 +117,9 @@ def _reduce(run: Run, items: Value, function: Value, start: Value) -> Value:
 def _zip(run: Run, *arrays: Value) -> Value:
     if any(array is UNDEFINED for array in arrays):
         return []
-    run.hold(ELEMENT_BYTES * min(map(len, arrays)) * len(arrays))
+    length = min(map(len, arrays))
+    run.spend(length)
+    run.hold(ELEMENT_BYTES * length * len(arrays))
     return [list(together) for together in zip(*arrays, strict=False)]
 
 
@@ -115,16 +127,19 @@ def _reverse(run: Run, items: Value) -> Value:
     return items if items is UNDEFINED or len(items) <= 1 else items[::-1]
 
 
-def sort(items: list[Value], must_swap: Callable[[Value, Value], bool]) -> list[Value]:
+def sort(
+    run: Run, items: collections.abc.Sequence[Value], must_swap: Callable[[Value, Value], bool]
+) -> list[Value]:
     """Return the items in order, where `must_swap` says of two whether they are out of it.
 
     Merged from halves, as the reference does: a comparator that contradicts itself, or fails, is
     asked the same questions in the same order.
     """
     if len(items) <= 1:
-        return items
+        return list(items)
+    run.spend(len(items))
     middle = len(items) // 2
-    left, right = sort(items[:middle], must_swap), sort(items[middle:], must_swap)
+    left, right = sort(run, items[:middle], must_swap), sort(run, items[middle:], must_swap)
     merged: list[Value] = []
     at_left = at_right = 0
     while at_left < len(left) and at_right < len(right):
@@ -141,10 +156,15 @@ def _sort(run: Run, items: Value, comparator: Value) -> Value:
     if items is UNDEFINED or len(items) <= 1:
         return items
     if comparator is not UNDEFINED:
-        return sort(items, lambda a, b: _is_truthy(apply(run, comparator, [a, b])))
-    if not (all(map(is_number, items)) or all(isinstance(item, str) for item in items)):
+        return sort(run, items, lambda a, b: _is_truthy(apply(run, comparator, [a, b])))
+    run.spend(SORT_STEPS * len(items))
+    if all(isinstance(item, str) for item in items):
+        if all(map(str.isascii, items)):
+            return sorted(items)
+        run.spend(sum(map(len, items)) // CHARACTERS_PER_STEP)
+        return sorted(items, key=utf16)
+    if not all(map(is_number, items)):
         raise JsonataError("D3070", index=1)
-    run.spend(len(items))
     return sorted(items)
 
 
@@ -156,7 +176,7 @@ def _is_truthy(value: Value) -> bool:
 def _shuffle(run: Run, items: Value) -> Value:
     if items is UNDEFINED or len(items) <= 1:
         return items
-    run.spend(len(items))
+    run.spend(PART_STEPS * len(items))
     shuffled: list[Value] = []
     for count, item in enumerate(items, 1):
         place = int(run.random.uniform() * count)
@@ -176,7 +196,7 @@ def _distinct(run: Run, items: Value) -> Value:
 
 def _identity(run: Run, value: Value) -> Hashable:
     """Return what equal values only have in common."""
-    run.spend(2 * VALUE_STEPS)  # it is made, and hashed
+    run.spend(VALUE_STEPS)
     if isinstance(value, dict):
         return dict, frozenset((name, _identity(run, item)) for name, item in value.items())
     if isinstance(value, list):
@@ -217,7 +237,7 @@ def _spread(run: Run, value: Value) -> Value:
                 spread.append(parts)
         return spread
     if isinstance(value, dict):
-        run.spend(len(value))
+        run.spend(PART_STEPS * len(value))
         run.hold(ELEMENT_BYTES * len(value))
         return Sequence({name: item} for name, item in value.items())
     return value
@@ -228,7 +248,7 @@ def _merge(run: Run, objects: Value) -> Value:
         return UNDEFINED
     merged: dict[str, Value] = {}
     for part in objects:
-        run.spend(1 + len(part))
+        run.spend(1 + len(part) // LIST_ITEMS_PER_STEP)
         merged.update(part)
     return merged
 
@@ -245,16 +265,16 @@ def _sift(run: Run, value: Value, function: Value) -> Value:
     if value is UNDEFINED:
         return UNDEFINED
     call = _calls(function)
-    kept = {n: item for n, item in value.items() if boolean(call(run, item, n, value))}
+    kept = {n: item for n, item in value.items() if boolean(run, call(run, item, n, value))}
     return kept or UNDEFINED
 
 
 def _boolean(run: Run, value: Value) -> Value:
-    return value if value is UNDEFINED else not isinstance(value, Function) and boolean(value)
+    return value if value is UNDEFINED else not isinstance(value, Function) and boolean(run, value)
 
 
 def _not(run: Run, value: Value) -> Value:
-    return value if value is UNDEFINED else isinstance(value, Function) or not boolean(value)
+    return value if value is UNDEFINED else isinstance(value, Function) or not boolean(run, value)
 
 
 def _exists(run: Run, value: Value) -> Value:
@@ -317,22 +337,22 @@ COLLECTION_FUNCTIONS: Final = (
     Native("single", "<af?>", _single, 2),
     Native("reduce", "<afj?:j>", _reduce, 3),
     Native("zip", "<a+>", _zip, 0),
-    Native("reverse", "<a:a>", _reverse, 1),
+    Native("reverse", "<a:a>", _reverse, 1, rate=ELEMENTS_PER_STEP_COPIED),
     Native("sort", "<af?:a>", _sort, 2),
     Native("shuffle", "<a:a>", _shuffle, 1),
     Native("distinct", "<x:x>", _distinct, 1),
-    Native("append", "<xx:a>", _append, 2),
-    Native("count", "<a:n>", _count, 1),
+    Native("append", "<xx:a>", _append, 2, rate=None),
+    Native("count", "<a:n>", _count, 1, rate=None),
     Native("keys", "<x-:a<s>>", _keys, 1),
     Native("lookup", "<x-s:x>", lookup, 2),
     Native("spread", "<x-:a<o>>", _spread, 1),
     Native("merge", "<a<o>:o>", _merge, 1),
     Native("each", "<o-f:a>", _each, 2),
     Native("sift", "<o-f?:o>", _sift, 2),
-    Native("boolean", "<x-:b>", _boolean, 1),
-    Native("not", "<x-:b>", _not, 1),
-    Native("exists", "<x:b>", _exists, 1),
-    Native("type", "<x:s>", _type, 1),
+    Native("boolean", "<x-:b>", _boolean, 1, rate=None),
+    Native("not", "<x-:b>", _not, 1, rate=None),
+    Native("exists", "<x:b>", _exists, 1, rate=None),
+    Native("type", "<x:s>", _type, 1, rate=None),
     Native("error", "<s?:x>", _error, 1),
     Native("assert", "<bs?:x>", _assert, 2),
     Native("clone", "<(oa)-:o>", _clone, 1),

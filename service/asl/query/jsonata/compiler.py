@@ -7,19 +7,20 @@ here, once, and an evaluation calls them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from service.asl.query.jsonata import calls, groups, paths
 from service.asl.query.jsonata.collections import clone, lookup
 from service.asl.query.jsonata.functions import BUILTINS
 from service.asl.query.jsonata.numbers import arithmetic, computed, negated
-from service.asl.query.jsonata.operators import COMPARISONS, OPERATORS
+from service.asl.query.jsonata.operators import OPERATORS
 from service.asl.query.jsonata.paths import Code
 from service.asl.query.jsonata.regex import Regex
 from service.asl.query.jsonata.signatures import Native, signature
 from service.asl.query.jsonata.values import (
     DEPTH_MAX,
     ELEMENT_BYTES,
+    PART_STEPS,
     TOO_DEEP,
     UNDEFINED,
     Constructed,
@@ -39,17 +40,27 @@ from service.asl.query.jsonata.values import (
 _CONTEXTS: Final = frozenset({"", "$"})  # `$` and `$$`: there is no input, so both are undefined
 
 # The kinds of nodes whose value may be a gathered array that has not collapsed yet.
-_GATHERING: Final = frozenset({"path", "name", "wildcard", "descendant", "function", "apply"})
+_GATHERING: Final = frozenset({"name", "wildcard", "descendant", "function", "apply"})
 
 
-def compile_tree(tree: Any) -> tuple[Code, frozenset[str]]:
-    """Return the code of an expression from the parser's tree, and the variables it needs.
+class Compiled(NamedTuple):
+    """The code of an expression, the variables it needs, and which of their members it names.
 
     A name that the expression itself binds somewhere, or a function has, is not among them.
     """
+
+    code: Code
+    variables: frozenset[str]
+    members: frozenset[tuple[str, str]]
+
+
+def compile_tree(tree: Any) -> Compiled:
+    """Return an expression compiled from the parser's tree."""
     compiler = _Compiler()
     code = compiler.compile(tree)
-    return code, frozenset(compiler.used - compiler.bound - BUILTINS.keys() - _CONTEXTS)
+    names = frozenset(compiler.used - compiler.bound - BUILTINS.keys() - _CONTEXTS)
+    members = frozenset(member for member in compiler.members if member[0] in names)
+    return Compiled(code, names, members)
 
 
 class _Compiler:
@@ -58,6 +69,7 @@ class _Compiler:
     def __init__(self) -> None:
         self.used: set[str] = set()
         self.bound: set[str] = set()
+        self.members: set[tuple[str, str]] = set()
         self._depth = 0
         self._nodes = 0
         self._kinds: dict[str, Callable[[Any], Code]] = {
@@ -102,17 +114,39 @@ class _Compiler:
         code = self.compile(node)
         return code, self._nodes - before
 
+    def _at_need(self, node: Any) -> Code:
+        """Return the code of a part that may be passed over: it is counted when it is not."""
+        code, weight = self._weighed(node)
+        self._nodes -= weight
+        steps = PART_STEPS * weight
+
+        def counted(context: Value, scope: Scope) -> Value:
+            scope.run.spend(steps)
+            return code(context, scope)
+
+        return counted
+
     def _path(self, node: Any) -> Code:
         first, *rest = node.steps
-        if first.type == "variable" and first.value and not _is_special(node):
-            return paths.names(self.compile(first), [step.value for step in rest])
-        return paths.path(
+        if first.type == "variable" and rest and rest[0].type == "name":
+            self.members.add((first.value, rest[0].value))
+        only_names, is_shallow = _only_names(node), self._depth < DEPTH_MAX
+        if only_names and first.type == "variable":
+            self.used.add(first.value)
+            return paths.names(first.value, [s.value for s in rest]) if is_shallow else _too_deep
+        before = self._nodes
+        code = paths.path(
             [self._step(step) for step in node.steps],
             is_absolute=first.type == "variable",
             keeps_tuples=bool(node.tuple),
             keeps_array=node.keep_singleton_array,
             group=None if node.group is None else self._group(node.group),
         )
+        code = _collapsed(code, keeps_array=node.keep_array)
+        if only_names and is_shallow:
+            self._nodes = before  # of an object, and anything else is counted on the way
+            return paths.members([step.value for step in node.steps], code)
+        return code
 
     def _step(self, node: Any) -> paths.Step:
         self.bound.update(name for name in (node.focus, node.index) if name is not None)
@@ -173,12 +207,13 @@ class _Compiler:
         return lambda context, scope: regex
 
     def _binary(self, node: Any) -> Code:
-        left, right = self.compile(node.lhs), self.compile(node.rhs)
         sign = node.value
         if sign in {"and", "or"}:
-            return _either(left, right) if sign == "or" else _both(left, right)
-        if sign in COMPARISONS or sign in "+-*/%":
-            compute = COMPARISONS[sign] if sign in COMPARISONS else arithmetic(sign)
+            first, second = self.compile(node.lhs), self._at_need(node.rhs)
+            return _either(first, second) if sign == "or" else _both(first, second)
+        left, right = self.compile(node.lhs), self.compile(node.rhs)
+        if sign in "+-*/%":
+            compute = arithmetic(sign)
             return lambda c, s: compute(left(c, s), right(c, s))
         operate = OPERATORS[sign]
         return lambda c, s: operate(s.run, left(c, s), right(c, s))
@@ -240,9 +275,9 @@ class _Compiler:
         return code
 
     def _condition(self, node: Any) -> Code:
-        condition, then = self.compile(node.condition), self.compile(node.then)
-        otherwise = _undefined if node._else is None else self.compile(node._else)
-        return lambda c, s: then(c, s) if boolean(condition(c, s)) else otherwise(c, s)
+        condition, then = self.compile(node.condition), self._at_need(node.then)
+        otherwise = _undefined if node._else is None else self._at_need(node._else)
+        return lambda c, s: then(c, s) if boolean(s.run, condition(c, s)) else otherwise(c, s)
 
     def _block(self, node: Any) -> Code:
         parts = [self.compile(part) for part in node.expressions]
@@ -331,13 +366,15 @@ class _Compiler:
         return code
 
 
-def _is_special(node: Any) -> bool:
-    """Return whether a path does more than to name a member at each step."""
-    steps = node.steps
-    return bool(
+def _only_names(node: Any) -> bool:
+    """Return whether a path only names members, of the context value or of a variable's."""
+    first, *rest = steps = node.steps
+    if first.type != "name" and (first.type != "variable" or not first.value):
+        return False
+    return not (
         node.group is not None
         or node.keep_singleton_array
-        or any(step.type != "name" for step in steps[1:])
+        or any(step.type != "name" for step in rest)
         or any(
             step.stages or step.predicate or step.tuple or step.group is not None
             or step.keep_array or step.focus is not None or step.index is not None
@@ -371,14 +408,14 @@ def _variable(name: str) -> Code:
 
 def _both(left: Code, right: Code) -> Code:
     def code(context: Value, scope: Scope) -> Value:
-        return boolean(left(context, scope)) and _told_by("and", right, context, scope)
+        return boolean(scope.run, left(context, scope)) and _told_by("and", right, context, scope)
 
     return code
 
 
 def _either(left: Code, right: Code) -> Code:
     def code(context: Value, scope: Scope) -> Value:
-        return boolean(left(context, scope)) or _told_by("or", right, context, scope)
+        return boolean(scope.run, left(context, scope)) or _told_by("or", right, context, scope)
 
     return code
 
@@ -386,7 +423,7 @@ def _either(left: Code, right: Code) -> Code:
 def _told_by(sign: str, side: Code, context: Value, scope: Scope) -> bool:
     """Return what a side counts as; its failures tell of the operator, not of the function."""
     try:
-        return boolean(side(context, scope))
+        return boolean(scope.run, side(context, scope))
     except JsonataError as error:
         error.details["token"] = sign
         raise

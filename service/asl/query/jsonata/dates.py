@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -20,12 +21,23 @@ from service.asl.query.jsonata.library import (
     compile_pattern,
 )
 from service.asl.query.jsonata.number_pictures import check_length
+from service.asl.query.jsonata.regex import PLACES_PER_STEP
 from service.asl.query.jsonata.signatures import Native
 from service.asl.query.jsonata.values import UNDEFINED, JsonataError, Run, Value, double
 
+# The library takes a picture apart, and writes by it, so slowly that it counts.
+READ_STEPS: Final = 70  # for a picture and each of its parts
+CHARACTER_STEPS: Final = 10  # and for a character
+PATTERN_STEPS: Final = 60  # compiling a part for reading by it
+PART_STEPS: Final = 30  # writing a part, or reading it
+WEEK_STEPS: Final = 140  # writing one that has to do with weeks
+INTEGER_STEPS: Final = 100  # writing or reading an integer
+
+ISO_8601_PICTURE: Final = "[Y0001]-[M01]-[D01]T[H01]:[m01]:[s01].[f001][Z01:01t]"
 _ROMAN_LETTER_VALUE: Final = 1000  # a Roman numeral has a letter for every thousand
 _WIDE: Final = re.compile(r"\[[^\]]*,[^\]]*[0-9]{4}")
 _INTEGER_MAX: Final = 10**21
+_WEEKS: Final = frozenset("XxWw")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO_8601: Final = re.compile(
     r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?"
@@ -44,14 +56,36 @@ def _format_integer(run: Run, value: Value, picture: Value) -> Value:
     if picture[:1] in {"i", "I"}:
         run.hold(abs(whole) // _ROMAN_LETTER_VALUE)
         run.spend(abs(whole) // _ROMAN_LETTER_VALUE)
-    return _by_library(DateTimeUtils.format_integer, whole, picture)
+    run.spend(INTEGER_STEPS + len(picture))
+    return _by_library(
+        lambda: DateTimeUtils._format_integer(whole, _of_integer(run, picture)), picture
+    )
+
+
+def _of_integer(run: Run, picture: str) -> Any:
+    # Its grouping is found by looking at all of it for each of its characters.
+    steps = READ_STEPS + CHARACTER_STEPS * len(picture) + len(picture) ** 2 // 32
+    return run.once(picture, steps, lambda: DateTimeUtils._analyse_integer_picture(picture))
+
+
+def _of_moment(run: Run, picture: str) -> Any:
+    steps = READ_STEPS * (1 + picture.count("[")) + CHARACTER_STEPS * len(picture)
+    key = "moment", picture
+    return run.once(key, steps, lambda: DateTimeUtils._analyse_datetime_picture(picture))
 
 
 def _parse_integer(run: Run, written: Value, picture: Value) -> Value:
     if written is UNDEFINED:
         return UNDEFINED
     check_length(written)  # which the library's own regexes walk
-    return _by_library(DateTimeUtils.parse_integer, written, picture)
+    check_length(picture)
+    run.spend(INTEGER_STEPS + CHARACTER_STEPS * len(written))
+
+    def parse() -> Value:
+        matcher = DateTimeUtils._generate_regex_with_component(None, _of_integer(run, picture))
+        return matcher.parse(written)
+
+    return _by_library(parse, written, picture)
 
 
 def _from_millis(run: Run, millis: Value, picture: Value, timezone: Value) -> Value:
@@ -59,11 +93,25 @@ def _from_millis(run: Run, millis: Value, picture: Value, timezone: Value) -> Va
         return UNDEFINED
     if picture is not UNDEFINED and _WIDE.search(picture):
         raise JsonataError("D3137", message="A width in a date/time picture is at most 999")
-    return _by_library(
-        DateTimeUtils.format_datetime,
-        int(millis),
-        None if picture is UNDEFINED else picture,
-        None if timezone is UNDEFINED else timezone,
+    if picture is not UNDEFINED:
+        check_length(picture)
+    return _by_library(lambda: _written(run, int(millis), picture, timezone), picture, timezone)
+
+
+def _written(run: Run, millis: int, picture: Value, timezone: Value) -> str:
+    """Return a moment by a picture, in ISO 8601 where there is none, at an offset such as +0100."""
+    east = 0 if timezone is UNDEFINED else int(timezone)
+    hours, minutes = math.trunc(east / 100), int(math.fmod(east, 100))
+    moment = _EPOCH + timedelta(milliseconds=millis, hours=hours, minutes=minutes)
+    if picture is UNDEFINED and not east:
+        return moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    parts = _of_moment(run, ISO_8601_PICTURE if picture is UNDEFINED else picture).parts
+    run.spend(sum(WEEK_STEPS if part.component in _WEEKS else PART_STEPS for part in parts))
+    return "".join(
+        part.value
+        if part.type == "literal"
+        else DateTimeUtils._format_component(moment, part, hours, minutes)
+        for part in parts
     )
 
 
@@ -84,7 +132,9 @@ def _to_millis(run: Run, written: Value, picture: Value) -> Value:
     if written is UNDEFINED:
         return UNDEFINED
     if picture is not UNDEFINED:
-        return _by_library(_parse_by_picture, run, written, picture)
+        check_length(written)
+        check_length(picture)
+        return _by_library(lambda: _parse_by_picture(run, written, picture), written, picture)
     match = _ISO_8601.fullmatch(written)
     if match is None:
         raise JsonataError("D3110", value=written)
@@ -108,9 +158,11 @@ def _parse_by_picture(run: Run, written: str, picture: str) -> Value:
 
     The library does the same with a regex engine that runs away, and fills in from its own clock.
     """
-    matcher = DateTimeUtils._generate_regex(DateTimeUtils._analyse_datetime_picture(picture))
-    pattern = "".join(f"({part.regex})" for part in matcher.parts)
-    match = compile_pattern(pattern, RegexFlags(case_insensitive=True)).fullmatch(written)
+    spec = _of_moment(run, picture)
+    steps = PATTERN_STEPS * (1 + len(spec.parts))
+    matcher, pattern = run.once(("pattern", picture), steps, lambda: _pattern_of(spec))
+    run.spend(PART_STEPS * len(spec.parts) + len(written) * pattern.programsize // PLACES_PER_STEP)
+    match = pattern.fullmatch(written)
     if match is None:
         return UNDEFINED
     found: dict[str, int] = {}
@@ -120,6 +172,13 @@ def _parse_by_picture(run: Run, written: str, picture: str) -> Value:
     if not found:
         return UNDEFINED
     return _moment_of(_completed(found, run.now), found)
+
+
+def _pattern_of(spec: Any) -> tuple[Any, Any]:
+    """Return the library's matcher of a picture, and its pattern compiled by another engine."""
+    matcher = DateTimeUtils._generate_regex(spec)
+    pattern = "".join(f"({part.regex})" for part in matcher.parts)
+    return matcher, compile_pattern(pattern, RegexFlags(case_insensitive=True))
 
 
 def _completed(found: dict[str, int], now: datetime) -> dict[str, int]:
@@ -179,12 +238,10 @@ _CODES: Final = {
 }
 
 
-def _by_library(function: Any, *arguments: Any) -> Value:
-    """Return what the library's function returns, its failures as those of the expression."""
-    for argument in arguments[1:]:
-        check_length(argument)
+def _by_library(function: Callable[[], Value], *arguments: Value) -> Value:
+    """Return what the library makes of the arguments, its failures as those of the expression."""
     try:
-        result = function(*arguments)
+        result = function()
     except JException as error:
         known = error.error in MESSAGES
         code = error.error if known else "D3137"
@@ -197,7 +254,7 @@ def _by_library(function: Any, *arguments: Any) -> Value:
         raise JsonataError(
             code,
             message=reason,
-            value=arguments[-1][:1] if isinstance(arguments[-1], str) else UNDEFINED,
+            value=next((a[:1] for a in reversed(arguments) if isinstance(a, str)), UNDEFINED),
         ) from error
     except (ValueError, TypeError, IndexError, OverflowError, AttributeError, OSError) as error:
         # What the library trips over is a picture, or a text, that it was not written for.
@@ -208,8 +265,8 @@ def _by_library(function: Any, *arguments: Any) -> Value:
 DATE_FUNCTIONS: Final = (
     Native("formatInteger", "<n-s:s>", _format_integer, 2),
     Native("parseInteger", "<s-s:n>", _parse_integer, 2),
-    Native("fromMillis", "<n-s?s?:s>", _from_millis, 3),
-    Native("toMillis", "<s-s?:n>", _to_millis, 2),
-    Native("now", "<s?s?:s>", _now, 2),
+    Native("fromMillis", "<n-s?s?:s>", _from_millis, 3, steps=25),
+    Native("toMillis", "<s-s?:n>", _to_millis, 2, steps=70),
+    Native("now", "<s?s?:s>", _now, 2, steps=25),
     Native("millis", "<:n>", _millis, 0),
 )

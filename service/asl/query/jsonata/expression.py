@@ -17,7 +17,7 @@ from typing import Final
 
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ExecutionError
 from service.asl.query.jsonata.collections import type_name
-from service.asl.query.jsonata.compiler import compile_tree
+from service.asl.query.jsonata.compiler import Compiled, compile_tree
 from service.asl.query.jsonata.functions import BUILTINS
 from service.asl.query.jsonata.library import (
     MESSAGES,
@@ -89,13 +89,19 @@ def unwrap(text: str) -> str | None:
 class Expression:
     """A compiled expression."""
 
-    __slots__ = ("_code", "_names", "text", "variables")
+    __slots__ = ("_code", "_names", "members", "text", "variables")
 
     def __init__(
-        self, text: str, variables: frozenset[str], names: tuple[str, ...], code: Code | None
+        self,
+        text: str,
+        variables: frozenset[str],
+        members: frozenset[tuple[str, str]],
+        names: tuple[str, ...],
+        code: Code | None,
     ) -> None:
         self.text = text
         self.variables = variables  # names, without the `$`, that the expression does not bind
+        self.members = members  # of these variables, as far as the text names them
         self._names = names  # of a plain path: the variable, then the members
         self._code = code
 
@@ -122,7 +128,7 @@ class Expression:
         run = Run(now, random)
         scope = Scope({}, Scope(variables, Scope(BUILTINS, None, run), run), run)
         if self._code is None:
-            self._code = _compiled(self.text)[0]
+            self._code = _compiled(self.text).code
         try:
             value = _plain(run, self._code(UNDEFINED, scope))
         except JsonataError as error:
@@ -169,12 +175,14 @@ def compile_expression(text: str) -> Expression:
     path = _PLAIN_PATH.fullmatch(text)
     if path is not None and _KEYWORDS.isdisjoint(text[1:].split(".")[1:]):
         names = tuple(text[1:].split("."))
-        return Expression(text, frozenset(names[:1]) - BUILTINS.keys(), names, None)
-    code, variables = _compiled(text)
-    return Expression(text, variables, (), code)
+        members = frozenset({(names[0], names[1])} if len(names) > 1 else ())
+        variables = frozenset(names[:1]) - BUILTINS.keys()
+        return Expression(text, variables, members, names, None)
+    compiled = _compiled(text)
+    return Expression(text, compiled.variables, compiled.members, (), compiled.code)
 
 
-def _compiled(text: str) -> tuple[Code, frozenset[str]]:
+def _compiled(text: str) -> Compiled:
     parser = Parser()  # a new one: what it knows of one expression would leak into the next
     for operator in _OPERATORS_TOO_NEW:
         parser.symbol_table[operator] = Parser.Symbol(parser, operator)  # known, of no use

@@ -17,7 +17,17 @@ from service.asl.query.jsonata.number_pictures import PICTURE_FUNCTIONS
 from service.asl.query.jsonata.numbers import NUMBER_FUNCTIONS, computed
 from service.asl.query.jsonata.signatures import Native
 from service.asl.query.jsonata.text import TEXT_FUNCTIONS
-from service.asl.query.jsonata.values import ELEMENT_BYTES, UNDEFINED, JsonataError, Run, Value
+from service.asl.query.jsonata.values import (
+    CHARACTERS_PER_STEP,
+    ELEMENT_BYTES,
+    PART_STEPS,
+    UNDEFINED,
+    JsonataError,
+    Run,
+    Value,
+)
+
+CHARACTERS_PER_STEP_PARSED: Final = 2
 
 _ALGORITHMS: Final = {
     "MD5": "md5",
@@ -34,7 +44,7 @@ def _partition(run: Run, items: Value, size: Value) -> Value:
     length = math.floor(size)
     if length < 1:
         raise JsonataError("D3137", message=f"The size of a chunk must be positive, not {size}")
-    run.spend(len(items) // length)
+    run.spend(PART_STEPS * (len(items) // length))
     run.hold(ELEMENT_BYTES * len(items))
     return [list(items[start : start + length]) for start in range(0, len(items), length)]
 
@@ -93,10 +103,10 @@ def _parse(run: Run, written: Value) -> Value:
 _SERVICE_FUNCTIONS: Final = (
     Native("partition", "<an:a<a>>", _partition, 2),
     Native("range", "<nnn:a<n>>", _range, 3),
-    Native("hash", "<ss:s>", _hash, 2),
-    Native("random", "<n?:n>", _random, 1),
-    Native("uuid", "<:s>", _uuid, 0),
-    Native("parse", "<s:x>", _parse, 1),
+    Native("hash", "<ss:s>", _hash, 2, steps=20, rate=CHARACTERS_PER_STEP),
+    Native("random", "<n?:n>", _random, 1, rate=None),
+    Native("uuid", "<:s>", _uuid, 0, steps=40),
+    Native("parse", "<s:x>", _parse, 1, steps=30, rate=CHARACTERS_PER_STEP_PARSED),
 )
 
 BUILTINS: Final[dict[str, Native]] = {

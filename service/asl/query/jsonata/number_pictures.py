@@ -18,6 +18,9 @@ from service.asl.query.jsonata.signatures import Native
 from service.asl.query.jsonata.values import UNDEFINED, JsonataError, Run, Value, double
 
 PICTURE_CHARACTERS_MAX: Final = 1_024
+READ_STEPS: Final = 150  # taking a picture apart, and for each of its characters
+CHARACTER_STEPS: Final = 5
+WRITE_STEPS: Final = 95
 _DEFAULTS: Final = {
     "decimal-separator": ".",
     "grouping-separator": ",",
@@ -80,20 +83,32 @@ def _format_number(run: Run, value: Value, picture: Value, options: Value) -> Va
     if value is UNDEFINED:
         return UNDEFINED
     check_length(picture)
-    alphabet = _alphabet({} if options is UNDEFINED else options)
+    chosen = {} if options is UNDEFINED else options
+    given = tuple(chosen.get(name, default) for name, default in _DEFAULTS.items())
+    alphabet = _alphabet(dict(zip(_DEFAULTS, given, strict=True)))
+    steps = READ_STEPS + CHARACTER_STEPS * len(picture)
+    positive, negative = run.once((picture, given), steps, lambda: _read(picture, alphabet))
+    number = double(value)
+    _, bits = math.frexp(number)  # a very large or small number has as many more digits to write
+    run.spend(WRITE_STEPS + len(picture) + abs(bits) // 3)
+    return _written(number, positive if value >= 0 else negative, alphabet)
+
+
+def _read(picture: str, alphabet: _Alphabet) -> tuple[_Picture, _Picture]:
+    """Return how numbers are written that are not negative, and those that are."""
     written = picture.split(alphabet.separator)
     if len(written) > 2:
         raise JsonataError("D3080")
     pictures = [_take_apart(part, alphabet) for part in written]
     for part in pictures:
         _check(part, alphabet)
+    first, last = pictures[0], pictures[-1]
     if len(pictures) == 1:
-        pictures.append(replace(pictures[0], prefix=alphabet.minus + pictures[0].prefix))
-    return _written(double(value), pictures[0 if value >= 0 else 1], alphabet)
+        last = replace(first, prefix=alphabet.minus + first.prefix)
+    return first, last
 
 
-def _alphabet(options: dict[str, Value]) -> _Alphabet:
-    chosen = {name: options.get(name, default) for name, default in _DEFAULTS.items()}
+def _alphabet(chosen: dict[str, Value]) -> _Alphabet:
     for name, character in chosen.items():
         if not isinstance(character, str) or len(character) != 1:
             raise JsonataError("D3137", message=f"The option {name} must be a single character")

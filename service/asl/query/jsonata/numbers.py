@@ -22,10 +22,14 @@ from service.asl.query.jsonata.values import (
     number,
 )
 
+DIGIT_STEPS: Final = 2  # writing a bit of a number by `$formatBase`
+
 _DECIMAL: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[Ee][-+]?[0-9]+)?")
 _PREFIXED: Final = re.compile(r"0[xX][0-9A-Fa-f]+|0[oO][0-7]+|0[bB][01]+")
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _DOUBLE_DIGITS_MAX: Final = 1100  # no double has more digits, on both sides of the point together
+_SUMMED_PER_STEP: Final = 3
+_ROUNDING: Final = Context(prec=_DOUBLE_DIGITS_MAX, rounding=ROUND_HALF_EVEN)
 _PLACES_MAX: Final = 330  # beyond the digits of every double
 
 
@@ -97,8 +101,7 @@ def round_half_even(value: float, places: int) -> int | float:
     exact = Decimal(value) if isinstance(value, int) else Decimal(repr(value))
     if places < -_PLACES_MAX:
         return 0
-    context = Context(prec=_DOUBLE_DIGITS_MAX, rounding=ROUND_HALF_EVEN)
-    return computed(float(exact.quantize(Decimal(1).scaleb(-places), context=context)))
+    return computed(float(exact.quantize(Decimal((0, (1,), -places)), context=_ROUNDING)))
 
 
 def _number(run: Run, value: Value) -> Value:
@@ -156,6 +159,7 @@ def _format_base(run: Run, value: Value, radix: Value) -> Value:
     if not 2 <= base <= 36:
         raise JsonataError("D3100", value=base)
     rest = abs(int(round_half_even(value, 0)))
+    run.spend(DIGIT_STEPS * rest.bit_length())
     digits = "" if rest else "0"
     while rest:
         rest, digit = divmod(rest, base)
@@ -183,16 +187,16 @@ def _average(run: Run, values: Value) -> Value:
 
 
 NUMBER_FUNCTIONS: Final = (
-    Native("number", "<(nsb)-:n>", _number, 1),
+    Native("number", "<(nsb)-:n>", _number, 1, steps=15),
     Native("abs", "<n-:n>", _abs, 1),
     Native("floor", "<n-:n>", _floor, 1),
     Native("ceil", "<n-:n>", _ceil, 1),
-    Native("round", "<n-n?:n>", _round, 2),
+    Native("round", "<n-n?:n>", _round, 2, steps=30),
     Native("sqrt", "<n-:n>", _sqrt, 1),
     Native("power", "<n-n:n>", _power, 2),
     Native("formatBase", "<n-n?:s>", _format_base, 2),
-    Native("sum", "<a<n>:n>", _sum, 1),
-    Native("max", "<a<n>:n>", _max, 1),
-    Native("min", "<a<n>:n>", _min, 1),
-    Native("average", "<a<n>:n>", _average, 1),
+    Native("sum", "<a<n>:n>", _sum, 1, rate=_SUMMED_PER_STEP),
+    Native("max", "<a<n>:n>", _max, 1, rate=_SUMMED_PER_STEP),
+    Native("min", "<a<n>:n>", _min, 1, rate=_SUMMED_PER_STEP),
+    Native("average", "<a<n>:n>", _average, 1, rate=_SUMMED_PER_STEP),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 from service.asl.query.jsonata.values import (
+    CHARACTERS_PER_STEP_COPIED,
     ELEMENT_BYTES,
     LIST_ITEMS_PER_STEP,
     UNDEFINED,
@@ -15,15 +18,22 @@ from service.asl.query.jsonata.values import (
     Value,
     equal,
     is_number,
+    ordered,
     text,
-    weigh,
 )
+
+_REAL: Final = frozenset({int, float})
+_MOST: Final = sys.float_info.max
 
 RANGE_ITEMS_MAX: Final = 10_000_000
 
 
-def _comparison(sign: str, compare: Callable[[Any, Any], bool]) -> Callable[[Value, Value], Value]:
-    def operate(left: Value, right: Value) -> Value:
+def _comparison(
+    sign: str, compare: Callable[[Any, Any], bool]
+) -> Callable[[Run, Value, Value], Value]:
+    def operate(run: Run, left: Value, right: Value) -> Value:
+        if type(left) in _REAL and type(right) in _REAL and -_MOST <= left <= _MOST >= abs(right):
+            return compare(left, right)
         for value in (left, right):
             if value is not UNDEFINED and not isinstance(value, str) and not is_number(value):
                 raise JsonataError("T2010", value=value, token=sign)
@@ -31,17 +41,11 @@ def _comparison(sign: str, compare: Callable[[Any, Any], bool]) -> Callable[[Val
             return UNDEFINED
         if isinstance(left, str) is not isinstance(right, str):
             raise JsonataError("T2009", value=left, value2=right, token=sign)
+        if isinstance(left, str):
+            left, right = ordered(run, left, right)
         return compare(left, right)
 
     return operate
-
-
-COMPARISONS: Final = {
-    "<": _comparison("<", lambda left, right: left < right),
-    "<=": _comparison("<=", lambda left, right: left <= right),
-    ">": _comparison(">", lambda left, right: left > right),
-    ">=": _comparison(">=", lambda left, right: left >= right),
-}
 
 
 def _equals(run: Run, left: Value, right: Value) -> Value:
@@ -56,16 +60,21 @@ def _is_in(run: Run, left: Value, right: Value) -> Value:
     if left is UNDEFINED or right is UNDEFINED:
         return False
     items = right if isinstance(right, list) else [right]
-    run.spend(len(items) // LIST_ITEMS_PER_STEP)
+    if isinstance(left, str):
+        run.spend(len(items) * (1 + len(left) // CHARACTERS_PER_STEP_COPIED) // LIST_ITEMS_PER_STEP)
+        return left in items
+    run.spend(len(items) // 2)
     if isinstance(left, (list, dict, Function)):
         return any(item is left for item in items)
     return any(item == left and isinstance(item, bool) is isinstance(left, bool) for item in items)
 
 
 def _joined(run: Run, left: Value, right: Value) -> Value:
-    joined = "".join(text(run, side) for side in (left, right) if side is not UNDEFINED)
-    weigh(run, joined)
-    return joined
+    texts = [text(run, side) for side in (left, right) if side is not UNDEFINED]
+    size = sum(map(len, texts))
+    run.hold(size)
+    run.spend(size // CHARACTERS_PER_STEP_COPIED)
+    return "".join(texts)
 
 
 def _between(run: Run, left: Value, right: Value) -> Value:
@@ -84,6 +93,10 @@ def _between(run: Run, left: Value, right: Value) -> Value:
 
 
 OPERATORS: Final[dict[str, Callable[[Run, Value, Value], Value]]] = {
+    "<": _comparison("<", operator.lt),
+    "<=": _comparison("<=", operator.le),
+    ">": _comparison(">", operator.gt),
+    ">=": _comparison(">=", operator.ge),
     "=": _equals,
     "!=": _differs,
     "in": _is_in,

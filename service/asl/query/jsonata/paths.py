@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 from service.asl.query.jsonata.collections import lookup, sort
 from service.asl.query.jsonata.values import (
-    CALL_STEPS,
     ELEMENT_BYTES,
     PART_STEPS,
     UNDEFINED,
@@ -25,12 +24,16 @@ from service.asl.query.jsonata.values import (
     Tuples,
     Value,
     boolean,
+    collapse,
     is_number,
+    ordered,
 )
 
 Code: TypeAlias = Callable[[Value, Scope], Value]
 
 CONTEXT: Final = "@"  # the name of the context value among the bindings of a tuple
+TUPLE_STEPS: Final = 4  # making the bindings for one value
+ORDER_STEPS: Final = 3  # putting two values in order, by one of the terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,9 @@ class Step:
         for bindings in before:
             found = self.code(bindings[CONTEXT], Scope(dict(bindings), scope, scope.run))
             if found is not UNDEFINED:
-                self._extend(bound, bindings, found if isinstance(found, list) else [found])
+                found = found if isinstance(found, list) else [found]
+                scope.run.spend(TUPLE_STEPS * len(found))
+                self._extend(bound, bindings, found)
         scope.run.hold(ELEMENT_BYTES * len(bound))
         return self._staged(bound, scope)
 
@@ -140,16 +145,36 @@ def flattened(run: Run, gathered: list[Value], *, is_last: bool) -> list[Value]:
     return flat
 
 
-def names(first: Code, steps: list[str]) -> Code:
-    """Return the code of a path that only names members, from the value of a variable."""
+def names(variable: str, steps: list[str]) -> Code:
+    """Return the code of a path that only names members, from the value of a variable.
+
+    What it gathers has collapsed already.
+    """
 
     def code(context: Value, scope: Scope) -> Value:
-        value = first(context, scope)
+        value = scope.lookup(variable)
         for place, name in enumerate(steps):
             if type(value) is not dict:
-                return _names_of_many(value, steps[place:], scope.run)
+                return collapse(_names_of_many(value, steps[place:], scope.run))
             value = value.get(name, UNDEFINED)
         return value
+
+    return code
+
+
+def members(steps: list[str], general: Code) -> Code:
+    """Return the code of a path that only names members, from the context value.
+
+    It is walked here while there are objects, by the `general` code of the path otherwise.
+    """
+
+    def code(context: Value, scope: Scope) -> Value:
+        value = context
+        for name in steps:
+            if type(value) is not dict:
+                return general(context, scope)
+            value = value.get(name, UNDEFINED)
+        return general(context, scope) if type(value) is Sequence else value
 
     return code
 
@@ -157,7 +182,7 @@ def names(first: Code, steps: list[str]) -> Code:
 def _names_of_many(value: Value, steps: list[str], run: Run) -> Value:
     items = value if isinstance(value, list) else [value]
     for left, name in enumerate(steps, 1 - len(steps)):
-        run.spend(len(items))
+        run.spend(PART_STEPS * (2 + len(items)))
         found = [collapsed_lookup(run, item, name) for item in items]
         gathered = [item for item in found if item is not UNDEFINED]
         items = flattened(run, gathered, is_last=left == 0)
@@ -263,34 +288,41 @@ def _is_kept(run: Run, found: Value, place: int, length: int) -> int:
     if is_number(found):
         found = [found]
     if isinstance(found, list) and all(map(is_number, found)):
-        run.spend(len(found))
+        run.spend(PART_STEPS * len(found))
         places = (math.floor(number) for number in found)
         return sum((at + length if at < 0 else at) == place for at in places)
-    return boolean(found)
+    return boolean(run, found)
 
 
 def _ordered(terms: tuple[Term, ...], items: list[Value], scope: Scope, weight: int) -> list[Value]:
     if len(items) <= 1:
         return items
-    is_bound = type(items) is Tuples
+    run, is_bound = scope.run, type(items) is Tuples
+    known: list[list[Value]] = [[] for _ in items]  # of each item its first terms, when asked for
 
-    def must_swap(left: Value, right: Value) -> bool:
-        scope.run.spend(CALL_STEPS + 2 * PART_STEPS * weight)
-        for term in terms:
-            order = _compared(_term(term, left), _term(term, right))
+    def term_of(place: int, index: int) -> Value:
+        values = known[place]
+        if index == len(values):
+            run.spend(PART_STEPS * weight)
+            item, code = items[place], terms[index].code
+            if is_bound:
+                values.append(code(item[CONTEXT], Scope(dict(item), scope, run)))
+            else:
+                values.append(code(item, scope))
+        return values[index]
+
+    def must_swap(left: int, right: int) -> bool:
+        for index, term in enumerate(terms):
+            run.spend(ORDER_STEPS)
+            order = _compared(run, term_of(left, index), term_of(right, index))
             if order:
                 return (order < 0) if term.is_descending and abs(order) == 1 else order > 0
         return False
 
-    def _term(term: Term, item: Value) -> Value:
-        if is_bound:
-            return term.code(item[CONTEXT], Scope(dict(item), scope, scope.run))
-        return term.code(item, scope)
-
-    return sort(items, must_swap)
+    return [items[place] for place in sort(run, range(len(items)), must_swap)]
 
 
-def _compared(left: Value, right: Value) -> int:
+def _compared(run: Run, left: Value, right: Value) -> int:
     """Return -1, 0 or 1 for the order of two values, doubled when only one is there.
 
     What is not there comes last, in either direction. Raise T2007 or T2008.
@@ -302,4 +334,6 @@ def _compared(left: Value, right: Value) -> int:
             raise JsonataError("T2008", value=value)
     if isinstance(left, str) is not isinstance(right, str):
         raise JsonataError("T2007", value=left, value2=right)
+    if isinstance(left, str):
+        left, right = ordered(run, left, right)
     return int(left > right) - int(left < right)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -11,6 +11,7 @@ from typing import Final
 from service.asl.query.jsonata.library import Signature as ParsedSignature
 from service.asl.query.jsonata.values import (
     LIST_ITEMS_PER_STEP,
+    NATIVE_STEPS,
     UNDEFINED,
     Function,
     JsonataError,
@@ -18,6 +19,8 @@ from service.asl.query.jsonata.values import (
     Value,
     weigh,
 )
+
+CALLS_KEPT_MAX: Final = 2_048
 
 _NAMES_OF_TYPES: Final = {
     "a": "arrays",
@@ -67,12 +70,12 @@ class Signature:
     def check(self, arguments: list[Value], context: Value) -> list[Value]:
         """Return one value or more for each parameter. Raise T0410, T0411 or T0412."""
         symbols = "".join(map(_symbol, arguments))
-        match = self.pattern.fullmatch(symbols)
-        if match is None:
+        groups = _taken(self.pattern, symbols)
+        if groups is None:
             raise JsonataError("T0410", index=self._first_wrong(symbols) + 1)
         checked: list[Value] = []
         position = 0
-        for parameter, taken in zip(self.parameters, match.groups(), strict=True):
+        for parameter, taken in zip(self.parameters, groups, strict=True):
             if not taken and parameter.from_context:
                 if not parameter.accepts.fullmatch(_symbol(context)):
                     raise JsonataError("T0411", value=context, index=position + 1)
@@ -99,21 +102,32 @@ class Signature:
         return good
 
 
+@lru_cache(maxsize=CALLS_KEPT_MAX)
+def _taken(pattern: re.Pattern[str], symbols: str) -> tuple[str, ...] | None:
+    """Return which symbols of a call each parameter takes, None if the call does not fit."""
+    match = pattern.fullmatch(symbols)
+    return None if match is None else match.groups()
+
+
 def _as_array(parameter: Parameter, symbol: str, argument: Value, position: int) -> Value:
     if symbol == "m":
         return UNDEFINED
     if parameter.items is not None:
-        found = set(map(_symbol, argument)) if symbol == "a" else {symbol}
-        if not found <= {parameter.items[0]}:
+        items = argument if symbol == "a" else [argument]
+        if any(_symbol_of_type(kind) != parameter.items[0] for kind in set(map(type, items))):
             kind = _NAMES_OF_TYPES.get(parameter.items)
             raise JsonataError("T0412", value=argument, index=position + 1, type=kind)
     return argument if symbol == "a" else [argument]
 
 
 def _symbol(value: Value) -> str:
-    symbol = _SYMBOLS_OF_TYPES.get(type(value))
+    return _symbol_of_type(type(value))
+
+
+def _symbol_of_type(kind: type) -> str:
+    symbol = _SYMBOLS_OF_TYPES.get(kind)
     if symbol is None:
-        symbol = "a" if isinstance(value, list) else "f"
+        symbol = "a" if issubclass(kind, list) else "f"
     return symbol
 
 
@@ -136,21 +150,33 @@ def parse_signature(written: str) -> Signature:
 class Native(Function):
     """A function of the language itself."""
 
-    __slots__ = ("_call", "_signature", "arity", "name")
+    __slots__ = ("_call", "_rate", "_signature", "_steps", "arity", "name")
 
-    def __init__(self, name: str, written: str, call: Callable[..., Value], arity: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        written: str,
+        call: Callable[..., Value],
+        arity: int,
+        *,
+        steps: int = NATIVE_STEPS,
+        rate: int | None = LIST_ITEMS_PER_STEP,
+    ) -> None:
         self.name = name
         self.arity = arity
         self._call = call
         self._signature = parse_signature(written)
+        self._steps = steps  # what a call costs
+        self._rate = rate  # how many items or characters of its arguments cost a step more, if any
 
     def call(self, run: Run, arguments: list[Value], context: Value) -> Value:
         """Return the function's result, having counted what it walks over and what it makes."""
-        run.spend(1 + _size(arguments) // LIST_ITEMS_PER_STEP)
+        steps = self._steps
+        if self._rate is not None:
+            for argument in arguments:
+                if isinstance(argument, (list, str)):
+                    steps += len(argument) // self._rate
+        run.spend(steps)
         result = self._call(run, *self._signature.check(arguments, context))
         weigh(run, result)
         return result
-
-
-def _size(arguments: Sequence[Value]) -> int:
-    return sum(len(argument) for argument in arguments if isinstance(argument, (list, str)))

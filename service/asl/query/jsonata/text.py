@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote_to_bytes
 from service.asl.query.jsonata.regex import found_by
 from service.asl.query.jsonata.signatures import Native
 from service.asl.query.jsonata.values import (
+    CHARACTERS_PER_STEP_COPIED,
+    ELEMENT_BYTES,
     UNDEFINED,
     Function,
     JsonataError,
@@ -21,6 +23,10 @@ from service.asl.query.jsonata.values import (
     apply,
     text,
 )
+
+CHARACTERS_PER_STEP_SEARCHED: Final = 128  # for a text
+CHARACTERS_PER_STEP_ESCAPED: Final = 2  # one by one
+FILL_STEPS: Final = 8  # for a `$` of a replacement
 
 _BLANKS: Final = re.compile("[ \t\n\r]+")
 _MALFORMED_ESCAPE: Final = re.compile("%(?![0-9A-Fa-f]{2})")
@@ -88,9 +94,10 @@ def _pad(run: Run, subject: Value, width: Value, characters: Value) -> Value:
     missing = abs(int(width)) - len(subject)
     if missing <= 0:
         return subject
-    run.hold(missing)
+    run.hold(2 * missing)  # the padding, and the text with it
+    run.spend(missing // CHARACTERS_PER_STEP_COPIED)
     unit = " " if characters is UNDEFINED or not characters else characters
-    padding = (unit * (missing // len(unit) + 1))[:missing]
+    padding = unit * (missing // len(unit)) + unit[: missing % len(unit)]
     return subject + padding if width > 0 else padding + subject
 
 
@@ -110,7 +117,9 @@ def _split(run: Run, subject: Value, separator: Value, limit: Value) -> Value:
     if separator is UNDEFINED:
         parts = [subject]
     elif isinstance(separator, str):
-        run.spend(subject.count(separator) + 1)
+        count = subject.count(separator) + 1
+        run.spend(count)
+        run.hold(ELEMENT_BYTES * count)
         parts = subject.split(separator) if separator else list(subject)
     else:
         start = 0
@@ -159,6 +168,7 @@ def _replace(run: Run, subject: Value, pattern: Value, replacement: Value, limit
         count = int(min(most, subject.count(pattern)))
         substitute = text(run, replacement)
         run.hold(count * len(substitute))
+        run.spend(count + count * len(substitute) // CHARACTERS_PER_STEP_COPIED)
         return subject.replace(pattern, substitute, count)
     return _replace_matches(run, subject, pattern, replacement, most)
 
@@ -168,14 +178,17 @@ def _replace_matches(
 ) -> str:
     parts: list[str] = []
     position = 0
+    filling = FILL_STEPS * replacement.count("$") if isinstance(replacement, str) else 0
     for count, found in enumerate(found_by(run, pattern, subject), 1):
         if isinstance(replacement, str):
+            run.spend(filling)
             substitute = _filled(replacement, found)
         else:
             substitute = apply(run, replacement, [found])
             if not isinstance(substitute, str):
                 raise JsonataError("D3012", value=substitute)
         run.hold(len(substitute))
+        run.spend(len(substitute) // CHARACTERS_PER_STEP_COPIED)
         parts += [subject[position : found["start"]], substitute]
         position = found["start"] + len(found["match"])
         if count >= most:
@@ -244,7 +257,7 @@ def _encode(function: str, characters: str) -> Native:
             return UNDEFINED
         return quote(_bytes(subject, function), safe=characters)
 
-    return Native(function, "<s-:s>", encode, 1)
+    return Native(function, "<s-:s>", encode, 1, rate=CHARACTERS_PER_STEP_ESCAPED)
 
 
 def _decode(function: str, *, keeps_delimiters: bool) -> Native:
@@ -265,20 +278,20 @@ def _decode(function: str, *, keeps_delimiters: bool) -> Native:
 
 
 TEXT_FUNCTIONS: Final = (
-    Native("string", "<x-b?:s>", _string, 1),
-    Native("length", "<s-:n>", _length, 1),
-    Native("substring", "<s-nn?:s>", _substring, 3),
-    Native("substringBefore", "<s-s:s>", _substring_before, 2),
-    Native("substringAfter", "<s-s:s>", _substring_after, 2),
+    Native("string", "<x-b?:s>", _string, 1, rate=None),
+    Native("length", "<s-:n>", _length, 1, rate=None),
+    Native("substring", "<s-nn?:s>", _substring, 3, rate=CHARACTERS_PER_STEP_COPIED),
+    Native("substringBefore", "<s-s:s>", _substring_before, 2, rate=CHARACTERS_PER_STEP_SEARCHED),
+    Native("substringAfter", "<s-s:s>", _substring_after, 2, rate=CHARACTERS_PER_STEP_SEARCHED),
     Native("lowercase", "<s-:s>", _lowercase, 1),
     Native("uppercase", "<s-:s>", _uppercase, 1),
     Native("trim", "<s-:s>", _trim, 1),
-    Native("pad", "<s-ns?:s>", _pad, 3),
-    Native("contains", "<s-(sf):b>", _contains, 2),
-    Native("split", "<s-(sf)n?:a<s>>", _split, 3),
-    Native("join", "<a<s>s?:s>", _join, 2),
-    Native("match", "<s-f<s:o>n?:a<o>>", _match, 3),
-    Native("replace", "<s-(sf)(sf)n?:s>", _replace, 4),
+    Native("pad", "<s-ns?:s>", _pad, 3, rate=None),
+    Native("contains", "<s-(sf):b>", _contains, 2, rate=CHARACTERS_PER_STEP_SEARCHED),
+    Native("split", "<s-(sf)n?:a<s>>", _split, 3, rate=CHARACTERS_PER_STEP_SEARCHED),
+    Native("join", "<a<s>s?:s>", _join, 2, rate=4),
+    Native("match", "<s-f<s:o>n?:a<o>>", _match, 3, rate=CHARACTERS_PER_STEP_SEARCHED),
+    Native("replace", "<s-(sf)(sf)n?:s>", _replace, 4, rate=CHARACTERS_PER_STEP_SEARCHED),
     Native("base64encode", "<s-:s>", _base64_encode, 1),
     Native("base64decode", "<s-:s>", _base64_decode, 1),
     _encode("encodeUrlComponent", _URL_CHARACTERS),

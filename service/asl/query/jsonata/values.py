@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 from service.asl.values import Random
+
+_T = TypeVar("_T")
 
 Value: TypeAlias = Any  # JSON, UNDEFINED or a Function: what JSONata's own types do not tell apart
 
@@ -23,17 +25,21 @@ Value: TypeAlias = Any  # JSON, UNDEFINED or a Function: what JSONata's own type
 ELEMENT_BYTES: Final = 12
 MEMORY_BYTES_MAX: Final = 873_782 * ELEMENT_BYTES
 
-# The service gives a time; time is no input of ours, so work is counted, in steps of about half a
-# microsecond: what costs more is several.
-STEPS_MAX: Final = 1_000_000
+# The service gives a time; time is no input of ours, so work is counted, in steps of about a fifth
+# of a microsecond: what costs more is several. All of them are some 60 ms, for which others wait.
+STEPS_MAX: Final = 300_000
 PART_STEPS: Final = 2  # evaluating one part of an expression once
-CALL_STEPS: Final = 8  # calling a function that is written in an expression
+CALL_STEPS: Final = 7  # calling a function that is written in an expression
+NATIVE_STEPS: Final = 14  # calling one of the language
 VALUE_STEPS: Final = 6  # writing, copying or comparing one value of a tree of them
 
 # Observed on the service: 100 levels of nested evaluation, whether written out or recursed into.
 DEPTH_MAX: Final = 100
 
-LIST_ITEMS_PER_STEP: Final = 8  # what a loop inside the interpreter gets through in a step's time
+# What loops inside the interpreter get through in a step's time.
+LIST_ITEMS_PER_STEP: Final = 8
+CHARACTERS_PER_STEP: Final = 32  # looked at, turned into others
+CHARACTERS_PER_STEP_COPIED: Final = 1_024  # copied, compared, searched for a text
 EXACT_INTEGER_MAX: Final = 2**53  # beyond it a double, which JSONata computes in, skips integers
 SIGNIFICANT_DIGITS: Final = 15  # of a number that becomes text
 _PLAIN_NUMBER_MAX: Final = 1e21  # from there JavaScript writes an exponent
@@ -95,20 +101,29 @@ TOO_DEEP: Final = (
 class Run:
     """One evaluation: what it may still spend, its moment and its random numbers."""
 
-    __slots__ = ("_bytes", "_steps", "depth", "now", "random")
+    __slots__ = ("_bytes", "_known", "depth", "now", "random", "steps_left")
 
     def __init__(self, now: datetime, random: Random) -> None:
-        self._steps = STEPS_MAX
         self._bytes = MEMORY_BYTES_MAX
+        self._known: dict[Hashable, Any] = {}
+        self.steps_left = STEPS_MAX
         self.depth = 0
         self.now = now
         self.random = random
 
     def spend(self, steps: int) -> None:
         """Count work about to be done. Raise Exceeded when it is more than is left."""
-        self._steps -= steps
-        if self._steps < 0:
+        self.steps_left -= steps
+        if self.steps_left < 0:
             raise Exceeded(TOO_LONG)
+
+    def once(self, key: Hashable, steps: int, make: Callable[[], _T]) -> _T:
+        """Return what is made by and known by a key, and costs its steps the first time only."""
+        if key not in self._known:
+            self.spend(steps)
+            self._known[key] = make()
+        made: _T = self._known[key]
+        return made
 
     def hold(self, size: int) -> None:
         """Count bytes about to be taken. Raise Exceeded when they are more than are left."""
@@ -207,12 +222,15 @@ def number(value: float) -> int | float:
     return value
 
 
-def boolean(value: Value) -> bool:
+def boolean(run: Run, value: Value) -> bool:
     """Return what a value counts as in a condition; UNDEFINED counts as false."""
+    if value is True or value is False:
+        return value
     while isinstance(value, list) and len(value) == 1:
+        run.spend(1)
         value = value[0]
     if isinstance(value, list):
-        return any(boolean(item) for item in value)
+        return _is_any(run, value)
     if isinstance(value, (str, dict, bool)):
         return bool(value)
     if isinstance(value, Function):
@@ -220,14 +238,27 @@ def boolean(value: Value) -> bool:
     return is_number(value) and value != 0
 
 
+def _is_any(run: Run, items: list[Value]) -> bool:
+    for item in items:
+        run.spend(PART_STEPS)
+        if boolean(run, item):
+            return True
+    return False
+
+
 def equal(run: Run, left: Value, right: Value) -> bool:
     """Return whether two values are the same: numbers by value, members in any order."""
+    if isinstance(left, str) and isinstance(right, str):
+        run.spend(len(left) // CHARACTERS_PER_STEP_COPIED)
+        return left == right
     pairs = [(left, right)]
     while pairs:
         run.spend(PART_STEPS)
         left, right = pairs.pop()
         if left is right:
             continue
+        if isinstance(left, str):
+            run.spend(len(left) // CHARACTERS_PER_STEP_COPIED)
         if isinstance(left, dict):
             if not isinstance(right, dict) or left.keys() != right.keys():
                 return False
@@ -239,6 +270,20 @@ def equal(run: Run, left: Value, right: Value) -> bool:
         elif isinstance(left, bool) or isinstance(right, bool) or left != right:
             return False
     return True
+
+
+def ordered(run: Run, left: str, right: str) -> tuple[Any, Any]:
+    """Return what orders two strings as JavaScript does: by the 16-bit units of UTF-16."""
+    run.spend(min(len(left), len(right)) // CHARACTERS_PER_STEP_COPIED)
+    if left.isascii() or right.isascii():
+        return left, right
+    run.spend((len(left) + len(right)) // CHARACTERS_PER_STEP)
+    return utf16(left), utf16(right)
+
+
+def utf16(text: str) -> bytes:
+    """Return a string as UTF-16, whose bytes are in the order that JavaScript has for strings."""
+    return text.encode("utf-16-be", "surrogatepass")
 
 
 def number_text(value: float) -> str:
@@ -294,6 +339,8 @@ def json_text(run: Run, value: Value, *, exact: bool, indent: int | None = None)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (int, float)):
+        if isinstance(value, float):
+            run.spend(VALUE_STEPS)
         exact = exact or (isinstance(value, int) and abs(value) < 10**SIGNIFICANT_DIGITS)
         return number_text(value if exact or not math.isfinite(double(value)) else rounded(value))
     if isinstance(value, Function):
