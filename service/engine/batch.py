@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 from uuid import UUID
 
 from service.engine.ports import Claim, Effect, Key, Signalling, Transaction
 from service.engine.turn import Request, Tenure, Turn, Unit
+
+Concerns: TypeAlias = Callable[[Key], bool]
+"""Which executions somebody speaks of."""
 
 
 class Outcomes(Protocol):
@@ -50,8 +53,11 @@ class Outcomes(Protocol):
         """Return the turn in which a signal ends what the claimed execution waits for."""
         ...
 
-    async def reconcile(self) -> None:
-        """Compare memory with the rows after an outage. Raises Unavailable while it lasts."""
+    async def reconcile(self, in_doubt: Concerns) -> None:
+        """Compare memory with the rows after an outage. Raises Unavailable while it lasts.
+
+        Of those that are `in_doubt` nothing is being committed, so turns under way count too.
+        """
 
 
 class Broken(Exception):

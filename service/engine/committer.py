@@ -30,7 +30,7 @@ import structlog
 
 from service import metrics
 from service.asl import Poisoned
-from service.engine.batch import Batch, Broken, Outcomes
+from service.engine.batch import Batch, Broken, Concerns, Outcomes
 from service.engine.ports import (
     Contended,
     ExecutionAlreadyExists,
@@ -63,8 +63,12 @@ REJECTED: Final = "Engine.CheckpointRejected"
 class Committer:
     """One queue, one batch at a time, on one connection."""
 
-    def __init__(self, store: Store, owner: UUID, outcomes: Outcomes) -> None:
+    def __init__(
+        self, store: Store, owner: UUID, outcomes: Outcomes, *, concerns: Concerns
+    ) -> None:
+        """Commit to `store`. No other committer of this worker has units that it `concerns`."""
         self._store = store
+        self._concerns = concerns
         self._owner = owner
         self._outcomes = outcomes
         self._queue: deque[Unit] = deque()
@@ -282,7 +286,7 @@ class Committer:
             await asyncio.sleep(OUTAGE_DELAY_SECONDS[min(tries, len(OUTAGE_DELAY_SECONDS) - 1)])
             tries += 1
             try:
-                await self._outcomes.reconcile()
+                await self._outcomes.reconcile(self._concerns)
             except Unavailable:
                 continue
             except Exception as trouble:

@@ -66,7 +66,7 @@ class Rescuer:
             try:
                 await self._beat()
                 if not self._is_finishing and self._is_regular():
-                    await self._worker.reconcile(in_doubt=False)
+                    await self._worker.reconcile()
                     if asyncio.get_running_loop().time() >= self._quiet_until:
                         await self._rescue()
             except Unavailable as error:

@@ -4,7 +4,7 @@ of it.
 An execution is in memory only while something is performed for it. It comes in by a start, a claim,
 a rescue or a signal, and leaves when it waits for nothing but time, ends, or turns out to be
 another worker's. While it is here every event goes into its inbox, and whatever is in the inbox
-when the committer has room becomes one turn.
+when its committer has room becomes one turn.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from service.asl import (
 )
 from service.documents import loads
 from service.engine.arns import Arns
-from service.engine.committer import Committer
+from service.engine.batch import Concerns
 from service.engine.dispatch import Dispatch
+from service.engine.lanes import Lanes
 from service.engine.ports import (
     Claim,
     Contended,
@@ -60,7 +61,7 @@ UNREADABLE_CAUSE: Final = "the checkpoint or its definition cannot be read; the 
 
 
 class Worker:
-    """Owns executions; the `Outcomes` of its committer."""
+    """Owns executions; the `Outcomes` of its committers."""
 
     def __init__(
         self,
@@ -75,7 +76,7 @@ class Worker:
     ) -> None:
         self.id = id
         self.surroundings = surroundings
-        self.committer = Committer(store, id, self)
+        self.committer = Lanes(store, id, self)
         self.has_room = asyncio.Event()
         self.has_room.set()
         self.rested: Callable[[datetime], None] = lambda due_at: None  # arms the engine's timer
@@ -300,16 +301,17 @@ class Worker:
     def signal_turn(self, tenure: Tenure) -> Turn:
         return Turn(tenure, [Signalled()], self.surroundings)
 
-    async def reconcile(self, *, in_doubt: bool = True) -> None:
+    async def reconcile(self, in_doubt: Concerns = lambda key: False) -> None:
         """Make memory agree with the rows that this worker owns; what an outage left in doubt is
         decided by them.
 
-        `in_doubt`: nothing is being committed, so turns under way count too. Raises Unavailable.
+        Of those that are `in_doubt` nothing is being committed, so turns under way count too.
+        Raises Unavailable.
         """
         before = {
             key: tenure.epoch
             for key, tenure in self._tenures.items()
-            if tenure.epoch and (in_doubt or not tenure.is_queued)
+            if tenure.epoch and (not tenure.is_queued or in_doubt(key))
         }
         queued = self._tenures.keys() - before.keys()
         standing = dict(await self._store.owned(self.id))
@@ -319,7 +321,7 @@ class Worker:
                 self._forget(tenure)
         for key in queued & standing.keys():
             tenure = self._tenures.get(key)
-            if in_doubt and tenure is not None and not tenure.epoch:
+            if in_doubt(key) and tenure is not None and not tenure.epoch:
                 tenure.epoch = standing[key]  # its start was committed after all
         suspects = {claim.key for claim in self.quarantine.suspects}
         strange = [
