@@ -51,6 +51,7 @@ from service.tasks import (
     ACCOUNT_TASKS,
     START_EXECUTION,
     EmailTasks,
+    FolderBuckets,
     LambdaEndpoint,
     MailSettings,
     Registry,
@@ -227,6 +228,7 @@ class Service:
             ),
             self._arns,
             hint=self._notifier.notify,
+            files=None if config.buckets_dir is None else FolderBuckets(config.buckets_dir),
         )
 
     def _public_app(self, allow_test_domains: bool) -> web.Application:

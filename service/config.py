@@ -279,8 +279,11 @@ class Config(BaseSettings):
         (), description="the name of a Python module"
     )
     lambda_endpoint: Annotated[str, AfterValidator(_base_url)] | None = None
+    buckets_dir: DirectoryPath | None = None
     wait_time_scale: float = Field(1.0, gt=0, le=1000)
-    """Workflows: their files, the one a signup starts, the tasks they may call, how time passes."""
+    """Workflows: their files, the one a signup starts, the tasks they may call, the folder whose
+    sub-folders stand for S3 buckets, how time passes.
+    """
 
     lease_seconds: float = Field(30.0, gt=0, le=3600)  # longer than the slowest commit
     shutdown_seconds: float = Field(10.0, gt=0, le=3600)  # Kubernetes kills after 30

@@ -1,6 +1,6 @@
 """The Amazon States Language: definitions in, commands and history out, with no IO of its own."""
 
-from service.asl.commands import Command, RunTask, SetTimer
+from service.asl.commands import Command, RunMap, RunTask, SetTimer
 from service.asl.errors import (
     HEARTBEAT_TIMEOUT,
     RUNTIME,
@@ -13,6 +13,9 @@ from service.asl.errors import (
 )
 from service.asl.events import (
     Event,
+    MapRunBegan,
+    MapRunFailed,
+    MapRunSucceeded,
     Poisoned,
     Signalled,
     Started,
@@ -42,9 +45,13 @@ __all__ = [
     "HistoryEvent",
     "InvalidDefinition",
     "Json",
+    "MapRunBegan",
+    "MapRunFailed",
+    "MapRunSucceeded",
     "Poisoned",
     "Problem",
     "Random",
+    "RunMap",
     "RunTask",
     "SetTimer",
     "Signalled",

@@ -33,4 +33,54 @@ class SetTimer(NamedTuple):
     due_at: datetime
 
 
-Command: TypeAlias = RunTask | SetTimer
+class ReadItems(NamedTuple):
+    """What an ItemReader asks for: `resource` is the last part of its ARN, the rest as evaluated.
+
+    `config` is ReaderConfig by its own member names, MaxItems being a number.
+    """
+
+    resource: str
+    parameters: dict[str, Json]
+    config: dict[str, Json]
+
+
+class BatchItems(NamedTuple):
+    """What an ItemBatcher asks for: so many items, in so many bytes of JSON, for one child."""
+
+    items_max: int | None
+    bytes_max: int
+    shared: Json = None  # BatchInput
+
+
+class WriteResults(NamedTuple):
+    """What a ResultWriter asks for. `parameters` None: the results are the state's own output."""
+
+    parameters: dict[str, Json] | None
+    transformation: str  # NONE, COMPACT or FLATTEN
+    is_lines: bool  # OutputType JSONL
+
+
+class RunMap(NamedTuple):
+    """Have a Distributed Map's items processed by child executions.
+
+    The frame waits for MapRunBegan and then MapRunSucceeded or MapRunFailed with this id, which is
+    the id of the MapStateStarted event: new with each retry. `items` is None when they are read.
+    Without any tolerance the first failure is the run's.
+    """
+
+    id: int
+    entered_event_id: int
+    entered_at: datetime
+    state: str
+    label: str
+    items: list[Json] | None
+    concurrency: int
+    tolerated_count: int | None = None
+    tolerated_percentage: float | None = None
+    is_express: bool = False
+    reader: ReadItems | None = None
+    batcher: BatchItems | None = None
+    writer: WriteResults | None = None
+
+
+Command: TypeAlias = RunTask | SetTimer | RunMap

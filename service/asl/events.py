@@ -42,6 +42,31 @@ class TaskHeartbeat:
 
 
 @dataclass(frozen=True, slots=True)
+class MapRunBegan:
+    """A Distributed Map's run is there, under this ARN."""
+
+    command_id: int
+    arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class MapRunSucceeded:
+    """A Distributed Map's children have ended, and not too many of them failed."""
+
+    command_id: int
+    output: Json
+
+
+@dataclass(frozen=True, slots=True)
+class MapRunFailed:
+    """A Distributed Map's run failed: too many children did, or its items or results."""
+
+    command_id: int
+    error: str
+    cause: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TimerFired:
     """Time has passed: whatever of this execution is due at `now` happens, and nothing else."""
 
@@ -76,6 +101,9 @@ Event: TypeAlias = (
     | TaskSucceeded
     | TaskFailed
     | TaskHeartbeat
+    | MapRunBegan
+    | MapRunSucceeded
+    | MapRunFailed
     | TimerFired
     | Signalled
     | Stopped

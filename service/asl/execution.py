@@ -14,7 +14,15 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from service.asl.commands import Command, RunTask, SetTimer
+from service.asl.commands import (
+    BatchItems,
+    Command,
+    ReadItems,
+    RunMap,
+    RunTask,
+    SetTimer,
+    WriteResults,
+)
 from service.asl.query.scope import NO_VARIABLES
 from service.asl.values import Json
 
@@ -85,6 +93,18 @@ class Backoff(NamedTuple):
         return SetTimer(self.due_at)
 
 
+class OpenMap(NamedTuple):
+    """A Distributed Map whose children run. `arn` is that of the run once it has begun."""
+
+    command: RunMap
+    arn: str | None = None
+
+    @property
+    def due_at(self) -> None:
+        """Return None: a map run has no time limit of its own."""
+        return
+
+
 @dataclass(slots=True)
 class OpenFork:
     """A Parallel or Map state whose branches are under way.
@@ -126,7 +146,7 @@ class OpenFork:
         )
 
 
-Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenFork
+Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenMap | OpenFork
 
 
 @dataclass(slots=True)
@@ -240,6 +260,16 @@ class Execution:
         self._seen = tuple(tasks), earliest
         return self._seen
 
+    @property
+    def open_maps(self) -> tuple[RunMap, ...]:
+        """Return the Distributed Maps whose run has not ended; resumed after a crash."""
+        return tuple(f.open.command for f in self.frames.values() if isinstance(f.open, OpenMap))
+
+    def has_begun(self, command: RunMap) -> bool:
+        """Return whether the run of an open Distributed Map is known to be there."""
+        opened = (f.open for f in self.frames.values() if isinstance(f.open, OpenMap))
+        return any(run.command.id == command.id and run.arn is not None for run in opened)
+
     def to_json(self) -> Json:
         """Return what a checkpoint holds: JSON with short member names, without `about`."""
         out: dict[str, Json] = {"s": self.status.value, "e": self.last_event_id}
@@ -326,6 +356,8 @@ def _frame_to_json(frame: Frame, above: Mapping[str, Json]) -> Json:
             out["W"] = _micros(due_at)
         case Backoff(due_at):
             out["B"] = _micros(due_at)
+        case OpenMap() as run:
+            out["M"] = _map_to_json(run, frame)
         case OpenFork() as fork:
             out["F"] = _fork_to_json(fork)
     return out
@@ -351,6 +383,8 @@ def _frame_from_json(value: Any) -> Frame:
         frame.open = OpenWait(_EPOCH + value["W"] * _MICROSECOND)
     elif "B" in value:
         frame.open = Backoff(_EPOCH + value["B"] * _MICROSECOND)
+    elif "M" in value:
+        frame.open = _map_from_json(value["M"], frame)
     elif "F" in value:
         frame.open = _fork_from_json(value["F"])
     return frame
@@ -383,6 +417,44 @@ def _task_from_json(value: Any, frame: Frame) -> OpenTask:
         value.get("h"),
     )
     return OpenTask(command, _moment(value.get("d")), _moment(value.get("b")))
+
+
+def _map_to_json(run: OpenMap, frame: Frame) -> Json:
+    """Leave out what the frame holds as well, as of a task; there are items or a reader."""
+    command = run.command
+    is_input = command.reader is None and command.items is frame.input
+    parts = (command.reader, command.batcher, command.writer)
+    reader, batcher, writer = (None if part is None else part._asdict() for part in parts)
+    out: dict[str, Json] = {"i": command.id, "l": command.label, "c": command.concurrency}
+    return out | _present(
+        a=run.arn,
+        v=None if is_input else command.items,
+        t=command.tolerated_count,
+        p=command.tolerated_percentage,
+        x=command.is_express or None,
+        r=reader,
+        b=batcher,
+        w=writer,
+    )
+
+
+def _map_from_json(value: Any, frame: Frame) -> OpenMap:
+    command = RunMap(
+        value["i"],
+        frame.entered_event_id,
+        frame.entered_at,
+        frame.state,
+        value["l"],
+        value.get("v", None if "r" in value else frame.input),
+        value["c"],
+        value.get("t"),
+        value.get("p"),
+        bool(value.get("x")),
+        ReadItems(**value["r"]) if "r" in value else None,
+        BatchItems(**value["b"]) if "b" in value else None,
+        WriteResults(**value["w"]) if "w" in value else None,
+    )
+    return OpenMap(command, value.get("a"))
 
 
 def _fork_to_json(fork: OpenFork) -> Json:

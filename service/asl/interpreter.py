@@ -34,6 +34,9 @@ from service.asl.errors import (
 )
 from service.asl.events import (
     Event,
+    MapRunBegan,
+    MapRunFailed,
+    MapRunSucceeded,
     Poisoned,
     Signalled,
     Started,
@@ -49,6 +52,7 @@ from service.asl.execution import (
     Execution,
     Frame,
     OpenFork,
+    OpenMap,
     OpenTask,
     OpenWait,
     Status,
@@ -56,13 +60,15 @@ from service.asl.execution import (
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.retry import Catcher, Failure, bounded, matches
-from service.asl.states.base import Decision, ForkingState, Goto, Park, State
+from service.asl.states.base import Decision, ForkingState, Goto, Park, Spread, State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.task import Task, after
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
 from service.asl.workspace import HistoryFull, Workspace
 
 LOCATION_CHARACTERS_MAX: Final = 256  # API reference, EvaluationFailedEventDetails
 
+BRIEF_RUN_ITEMS_MAX: Final = 2
 TOLERANCE_CAUSE: Final = "The specified tolerated failure threshold was exceeded"
 HISTORY_CAUSE: Final = (
     f"The execution reached the maximum number of history events ({HISTORY_EVENTS_MAX})."
@@ -121,6 +127,12 @@ class Run(Workspace):
                 self._fail_task(event.command_id, event.error, event.cause)
             case TaskHeartbeat():
                 self._hear(event.command_id)
+            case MapRunBegan():
+                self._begin_map(event)
+            case MapRunSucceeded():
+                self._succeed_map(event)
+            case MapRunFailed():
+                self._fail_map(event)
             case TimerFired():
                 self._fire_timers()
             case Signalled():
@@ -180,6 +192,53 @@ class Run(Workspace):
         assert isinstance(task, OpenTask), task
         heartbeat_due_at = after(self.now, task.command.heartbeat_seconds)
         frame.open = OpenTask(task.command, task.times_out_at, heartbeat_due_at)
+
+    def _begin_map(self, event: MapRunBegan) -> None:
+        found = self.find_map(event.command_id)
+        if found is None:
+            return
+        frame, _, run = found
+        if run.arn is not None:
+            return  # told again after a crash, to have it on record that the run goes on
+        self.emit(frame, "MapRunStarted", {"mapRunArn": event.arn})
+        frame.open = OpenMap(run.command, event.arn)
+
+    def _succeed_map(self, event: MapRunSucceeded) -> None:
+        found = self.find_map(event.command_id)
+        if found is None:
+            return
+        frame, state, run = found
+        began = frame.last_event_id
+        self.emit(frame, "MapRunSucceeded", None)
+        if exceeds(event.output):
+            self._fail(
+                frame, state, Failure(DATA_LIMIT_EXCEEDED, too_large(frame.state)), is_fork=True
+            )
+            return
+        self.record(frame.last_event_id, "MapStateSucceeded", None)
+        if not self._is_brief(state, run):
+            frame.last_event_id = began
+        self._resume(frame, state, event.output)
+
+    def _is_brief(self, state: DistributedMap, run: OpenMap) -> bool:
+        """Return whether a map run ends so soon that the exit is linked to its end.
+
+        Observed in 14 recordings: it is after one or two children; after three, and where these run
+        maps of their own, it is linked to the run's start. The service's reason is not known.
+        """
+        items, below = run.command.items, f"{state.scope}/"
+        if items is None or len(items) > BRIEF_RUN_ITEMS_MAX:
+            return False
+        return not any(scope.startswith(below) for scope in self.machine.labels.values())
+
+    def _fail_map(self, event: MapRunFailed) -> None:
+        found = self.find_map(event.command_id)
+        if found is None:
+            return
+        frame, state, _ = found
+        failure = Failure(*bounded(event.error, event.cause))
+        self.emit(frame, "MapRunFailed", failure.details())
+        self._fail(frame, state, failure, is_fork=True)
 
     def _fire_timers(self) -> None:
         """Let everything that is due happen, in the order in which it was due."""
@@ -264,6 +323,8 @@ class Run(Workspace):
             self._leave(frame, state, decision)
         elif isinstance(decision, Park):
             self._park(frame, state, decision)
+        elif isinstance(decision, Spread):
+            self._spread(frame, state, decision)
         else:
             assert isinstance(state, ForkingState), state
             frame.open = decision.fork
@@ -289,6 +350,16 @@ class Run(Workspace):
         for type_, details in park.events:
             self.emit(frame, type_, details)
         self.open(frame, park.waiting)
+
+    def _spread(self, frame: Frame, state: State, spread: Spread) -> None:
+        assert isinstance(state, DistributedMap), state
+        self.emit(frame, *spread.started)
+        try:
+            command = state.run_map(self.visit(frame, state), spread.items)
+        except ExecutionError as error:
+            self._fail_by(error, frame, state, is_entry=True)
+        else:
+            self.open(frame, OpenMap(command))
 
     def _enter(self, frame: Frame, name: str, value: Json) -> None:
         frame.state, frame.input, frame.retries = name, value, ()
@@ -383,6 +454,8 @@ class Run(Workspace):
     def _note_abort(self, frame: Frame) -> None:
         assert frame.parent is not None, frame
         previous = frame.last_event_id
+        if isinstance(frame.open, OpenMap) and frame.open.arn is not None:
+            previous = self.record(previous, "MapRunAborted", None)
         if frame.open is not None:
             previous = self.record(previous, f"{self.state(frame).type}StateAborted", None)
         forking = self.state(self.frames[frame.parent])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from service.asl.document import (
@@ -17,8 +17,9 @@ from service.asl.document import (
 )
 from service.asl.errors import InvalidDefinition, Problem, TextProblem
 from service.asl.execution import ROOT_SCOPE
-from service.asl.states import choice, fail, map, parallel, pass_, succeed, task, wait
+from service.asl.states import choice, distributed_map, fail, parallel, pass_, succeed, task, wait
 from service.asl.states.base import SECONDS_MAX, State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.fields import (
     MISSING_END,
     NOT_SUPPORTED,
@@ -29,7 +30,7 @@ from service.asl.states.fields import (
     shown,
     type_of,
 )
-from service.asl.validate import check_scope, check_shadowing
+from service.asl.validate import check_labels, check_scope, check_shadowing
 from service.asl.values import Json
 
 NESTING_DEPTH_MAX: Final = 20
@@ -48,7 +49,7 @@ _READERS: Final[dict[str, Callable[[Node, str], State]]] = {
     "Wait": wait.read,
 }
 _FORKING_READERS: Final[dict[str, Callable[[Node, str, list[Node]], State]]] = {
-    "Map": map.read,
+    "Map": distributed_map.read,
     "Parallel": parallel.read,
 }
 
@@ -78,7 +79,8 @@ class StateMachine:
     """A compiled definition.
 
     `scopes` is keyed by the JSON pointer of the object that holds the States. Of each state that
-    refers to variables, `variable_references` has their names, in order.
+    refers to variables, `variable_references` has their names, in order. `labels` leads from the
+    label of a Distributed Map to the scope that its child executions walk through.
     """
 
     text: str
@@ -89,6 +91,7 @@ class StateMachine:
     tasks: tuple[TaskReference, ...]
     variable_references: Mapping[str, tuple[str, ...]]
     document: Document
+    labels: Mapping[str, str]
 
     @property
     def start_at(self) -> str:
@@ -104,6 +107,17 @@ class StateMachine:
     def resources(self) -> frozenset[str]:
         """Return every Resource that a Task of the definition names."""
         return frozenset(reference.resource for reference in self.tasks)
+
+    def processor(self, label: str) -> StateMachine:
+        """Return the ItemProcessor of a Distributed Map as a machine of its own.
+
+        Its text and SHA-256 stay those of the whole. Raise KeyError for an unknown label.
+        """
+        scope = self.labels[label]
+        scopes = {**self.scopes, ROOT_SCOPE: self.scopes[scope]}
+        below = f"{scope}/"
+        labels = {name: at for name, at in self.labels.items() if at.startswith(below)}
+        return replace(self, scopes=scopes, timeout_seconds=None, labels=labels)
 
     def place(self, pointer: str) -> Place:
         """Return where the text says what a JSON pointer points at."""
@@ -188,6 +202,7 @@ class _Compiler:
         self.names: set[str] = set()
         self.references: dict[str, tuple[str, ...]] = {}
         self.assigned: dict[str, dict[str, str]] = {}
+        self.distributed: dict[str, DistributedMap] = {}
 
     def machine(self, document: Document) -> StateMachine | None:
         if not isinstance(document.value, dict):
@@ -199,6 +214,7 @@ class _Compiler:
         node.text("Version")
         self._read_scopes(node)
         check_shadowing(self.assigned, self.problems)
+        check_labels(self.distributed, self.problems, is_express=self.is_express)
         return StateMachine(
             document.text,
             hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest(),
@@ -208,6 +224,7 @@ class _Compiler:
             tuple(self.tasks),
             self.references,
             document,
+            {state.label: state.scope for state in self.distributed.values()},
         )
 
     def _read_language(self, node: Node) -> Language | None:
@@ -284,6 +301,8 @@ class _Compiler:
             function_name = task.literal_function_name(node, state.target)
             reference = TaskReference(node.at("Resource"), state.target.resource, function_name)
             self.tasks.append(reference)
+        elif isinstance(state, DistributedMap):
+            self.distributed[pointer] = state
         node.close()
         if node.variables.read:
             self.references[name] = tuple(sorted(node.variables.read))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from service.asl.document import pointer_to
 from service.asl.states.base import State
 from service.asl.states.choice import Choice
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.fail import Fail
 from service.asl.states.fields import (
     MISSING_END,
@@ -90,6 +91,25 @@ def check_shadowing(assigned: Mapping[str, Mapping[str, str]], problems: Problem
             for name in names.keys() & assigned.get(outer, {}).keys():
                 message = f"The variable {shown(name)} is already assigned in an outer scope"
                 problems.add(names[name], message)
+
+
+def check_labels(
+    states: Mapping[str, DistributedMap], problems: Problems, *, is_express: bool
+) -> None:
+    """Note labels that two Distributed Maps have, and those maps that Express executions would run.
+
+    `states` are all of a definition by their pointers; `is_express`: so is its machine. Source:
+    Step Functions guide, "Label", "Differences between Standard and Express workflows".
+    """
+    seen: set[str] = set()
+    express = [f"{state.scope}/" for state in states.values() if state.is_express]
+    for pointer, state in states.items():
+        if state.label in seen:
+            message = f"Label {shown(state.label)} is that of another Map state already"
+            problems.add(pointer_to(pointer, "Label"), message)
+        seen.add(state.label)
+        if is_express or any(pointer.startswith(scope) for scope in express):
+            problems.add(pointer, "Express state machine does not support Distributed Map")
 
 
 def _is_terminal(state: State) -> bool:

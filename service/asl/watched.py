@@ -13,12 +13,15 @@ from service.asl.context import Visit
 from service.asl.dataflow import JsonPathFlow
 from service.asl.query.expressions import Expressions
 from service.asl.states.base import State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.map import Amount, Map
 from service.asl.values import Json
 
 
 def watched(state: State, items: list[Json] | None, data: dict[str, Json]) -> State:
     """Return the same state, whose fields note in `data` what they make."""
+    if isinstance(state, DistributedMap):
+        state = state.inline()
     flow = state.flow
     watch = _WatchedPaths if isinstance(flow, JsonPathFlow) else _WatchedExpressions
     watched = replace(state, flow=watch(**_members(flow), data=data))

@@ -18,6 +18,7 @@ from service.asl.execution import (
     Backoff,
     Execution,
     Frame,
+    OpenMap,
     OpenTask,
     OpenWait,
     own_variables,
@@ -26,6 +27,7 @@ from service.asl.execution import (
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.states.base import State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.task import Task
 from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_bytes
 
@@ -65,7 +67,7 @@ class Workspace:
         self.ready: deque[int] = deque()
         self.has_changed = False  # beyond what the history tells
         self._owned: set[int] = set()
-        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff]] = []
+        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff | OpenMap]] = []
 
     def commands(self) -> tuple[Command, ...]:
         """Return what was asked for on the way and is still open."""
@@ -100,7 +102,7 @@ class Workspace:
         frame.open = None
         self.ready.append(frame.id)
 
-    def open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff) -> None:
+    def open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff | OpenMap) -> None:
         """Have the frame wait for something, and ask for it."""
         frame.open = waiting
         self._opened.append((frame.id, waiting))
@@ -112,6 +114,16 @@ class Workspace:
                 state = self.state(frame)
                 assert isinstance(state, Task), state
                 return self.touch(frame), state
+        return None
+
+    def find_map(self, command_id: int) -> tuple[Frame, DistributedMap, OpenMap] | None:
+        """Return the frame that waits for a map run, to be changed, with its state."""
+        for frame in self.frames.values():
+            run = frame.open
+            if isinstance(run, OpenMap) and run.command.id == command_id:
+                state = self.state(frame)
+                assert isinstance(state, DistributedMap), state
+                return self.touch(frame), state, run
         return None
 
     def assign(self, frame: Frame, assigned: Mapping[str, Json]) -> None:

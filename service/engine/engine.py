@@ -13,26 +13,27 @@ from uuid import UUID
 import structlog
 
 from service import metrics
-from service.asl import Execution, Json, Started, Stopped
+from service.asl import Json, Stopped
 from service.asl.values import PAYLOAD_BYTES_MAX, exceeds
-from service.documents import dumps
 from service.engine.arns import Arns
 from service.engine.claimer import POLL_SECONDS, Claimer
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
+from service.engine.express import Express
 from service.engine.ids import new_id
+from service.engine.map_ports import EngineStore, ItemFiles
+from service.engine.map_runs import MapRuns
 from service.engine.ports import (
     Contended,
     Effect,
     ExecutionDoesNotExist,
     InvalidExecutionInput,
     Key,
-    Store,
     Unavailable,
 )
 from service.engine.rescuer import Rescuer
 from service.engine.timers import Timers
-from service.engine.turn import NewRow, Request, Surroundings, Tenure, Turn
+from service.engine.turn import Request, Surroundings
 from service.engine.worker import Worker
 
 log = structlog.get_logger()
@@ -59,7 +60,7 @@ class Engine:
 
     def __init__(
         self,
-        store: Store,
+        store: EngineStore,
         definitions: Definitions,
         surroundings: Surroundings,
         clock: DatabaseClock,
@@ -67,6 +68,7 @@ class Engine:
         arns: Arns,
         *,
         hint: Callable[[UUID], None] = lambda owner: None,
+        files: ItemFiles | None = None,
     ) -> None:
         self.id = new_id(clock.now(), 0)
         self.definitions = definitions
@@ -78,6 +80,9 @@ class Engine:
         self._timers = Timers(clock)
         self._worker.rested = self._timers.arm
         self._worker.hinted = hint
+        self._express = Express(surroundings, self.request)
+        self._map_runs = MapRuns(self._worker, store, self._express, arns, files)
+        self._worker.map_runs = self._map_runs
         self._claimer = Claimer(self._worker, store, self._timers, clock)
         self._rescuer = Rescuer(self._worker, store, clock, settings.lease_seconds)
         self._beat = asyncio.Event()
@@ -104,12 +109,7 @@ class Engine:
             raise InvalidExecutionInput(f"the input is larger than {PAYLOAD_BYTES_MAX} bytes")
         definition = await self.definitions.current(machine)
         about = self._worker.about(machine, name, input, self._clock.now())
-        tenure = Tenure(key, 0, definition, name, Execution.new(about))
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        new = NewRow(dumps(input).decode(), stored)
-        turn = Turn(tenure, [Started()], self._surroundings, new=new, effects=effects)
-        self._worker.begin(tenure, turn)
-        await stored
+        await self._worker.start(definition, about, key, effects)
         metrics.child(metrics.EXECUTIONS_STARTED, metrics.bounded("machine", machine)).inc()
         return about.started_at
 
@@ -171,6 +171,7 @@ class Engine:
         self._run("quarantine", self._worker.quarantine.run())
         self._run("claimer", self._claimer.run())
         self._run("rescuer", self._rescuer.run(self._beat))
+        self._run("map_runs", self._map_runs.run())
         self._run("sweep", self._repeat(every("sweep", SWEEP_SECONDS), self._sweep))
         self._run("tidy", self._repeat(every("tidy", TIDY_SECONDS), self._tidy))
         self._run(
@@ -207,12 +208,14 @@ class Engine:
             seconds = self._settings.shutdown_seconds
         self._is_closing = True
         self._rescuer.finish()
-        for name in ("claimer", "quarantine", "sweep", "tidy", "refresh"):
+        for name in ("claimer", "quarantine", "map_runs", "sweep", "tidy", "refresh"):
             await self._end(name)
+        self._worker.leave_maps()  # a run may take hours, and starts more all the while
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._worker.finished()
         self._timers.close()
+        await self._express.close(0.0)
         for name in ("rescuer", "committer"):
             await self._end(name)
         self._worker.close()
@@ -237,11 +240,13 @@ class Engine:
     async def _sweep(self) -> None:
         if await self._store.sweep(ROWS_AT_ONCE):
             log.warning("invariant_mended", rule="a running row has a due time or an owner")
+        await self._map_runs.sweep(ROWS_AT_ONCE)
 
     async def _tidy(self) -> None:
         deleted = ROWS_AT_ONCE
         while deleted >= ROWS_AT_ONCE:
             deleted = await self._store.tidy(self._settings.retention_days, ROWS_AT_ONCE)
+        await self._store.map_runs.tidy(self._settings.retention_days, ROWS_AT_ONCE)
 
     async def _repeat(
         self, pulse: asyncio.Event, duty: Callable[[], Coroutine[Any, Any, None]]

@@ -19,6 +19,12 @@ _UUID7: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0
 _VERSION_AND_VARIANT = (7 << 76) | (2 << 62)
 _NOISE_BITS: Final = 66  # 12 above the variant, 54 between it and the bucket
 
+# Of a child execution's id, above the bucket: its number within its map run, from 1. 100,000,000
+# items are the most that a run may have.
+_CHILD_BITS: Final = 27
+CHILDREN_MAX: Final = (1 << _CHILD_BITS) - 1
+_CHILD_MASK: Final = CHILDREN_MAX << 8
+
 
 def new_id(now: datetime, bucket: int) -> UUID:
     """Return a fresh UUIDv7 (RFC 9562) of this moment in this bucket (0-255)."""
@@ -30,8 +36,38 @@ def derived_id(id: UUID, seed: str, bucket: int) -> UUID:
 
     Its moment is that of `id`, so that the history of both is kept and dropped by the same days.
     """
-    noise = int.from_bytes(hashlib.sha256(f"{id}\n{seed}".encode()).digest()[:9]) >> 6
-    return _id(id.int >> 80, noise, bucket)
+    return _id(id.int >> 80, _noise(f"{id}\n{seed}"), bucket)
+
+
+def map_run_key(entered_at: datetime, execution: Key, command_id: int) -> Key:
+    """Return the key of the run that a command of an execution asks for: the same whenever asked.
+
+    It is in the execution's bucket, and of the moment at which the state was entered.
+    """
+    milliseconds = int(entered_at.timestamp() * 1000)
+    run = _id(milliseconds, _noise(f"{execution.id}/{command_id}"), execution.bucket)
+    return Key(execution.bucket, UUID(int=run.int & ~_CHILD_MASK))
+
+
+def child_key(run: Key, index: int) -> Key:
+    """Return the key of a run's child by its index, from 0."""
+    assert 0 <= index < CHILDREN_MAX, index
+    return Key(run.bucket, UUID(int=run.id.int | (index + 1) << 8))
+
+
+def child_index(id: UUID) -> int:
+    """Return the index of a child within its run."""
+    return ((id.int & _CHILD_MASK) >> 8) - 1
+
+
+def run_of(child: Key) -> Key:
+    """Return the key of the run that a child belongs to."""
+    return Key(child.bucket, UUID(int=child.id.int & ~_CHILD_MASK))
+
+
+def _noise(text: str) -> int:
+    """Return the bits that stand in for random ones where an id follows from something."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:9]) >> 6
 
 
 def _id(milliseconds: int, noise: int, bucket: int) -> UUID:

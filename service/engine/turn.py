@@ -319,7 +319,7 @@ class Turn:
 
     def _rests(self) -> bool:
         """Tell whether the execution waits for nothing but time, and so needs no worker."""
-        return not self.execution.open_tasks
+        return not (self.execution.open_tasks or self.execution.open_maps)
 
     def _checkpoint(self, owner: UUID) -> Checkpoint:
         self._write()
@@ -380,8 +380,8 @@ def failure_of(command_id: int, error: Exception) -> TaskFailed:
         name, cause = type(error).__name__, _words(error)
     return TaskFailed(
         command_id,
-        _storable(name, ERROR_CHARACTERS_MAX),
-        None if cause is None else _storable(cause, CAUSE_CHARACTERS_MAX),
+        storable(name, ERROR_CHARACTERS_MAX),
+        None if cause is None else storable(cause, CAUSE_CHARACTERS_MAX),
     )
 
 
@@ -392,7 +392,7 @@ def _words(error: Exception) -> str | None:
         return None  # whoever wrote the class made a mistake there, too
 
 
-def _storable(text: str, characters_max: int) -> str:
+def storable(text: str, characters_max: int) -> str:
     """Replace what no database column holds (NUL, lone surrogates) and cut to the limit."""
     text = text[:characters_max].replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text.encode("utf-8", "replace").decode()

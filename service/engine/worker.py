@@ -25,21 +25,24 @@ from service.asl import (
     Json,
     RunTask,
     Signalled,
+    Started,
     StateMachine,
     Status,
     TaskFailed,
     TaskHeartbeat,
     TimerFired,
 )
-from service.documents import loads
-from service.engine.arns import Arns
+from service.documents import dumps, loads
+from service.engine.arns import Arns, label_of, owner_machine
 from service.engine.batch import Concerns
 from service.engine.dispatch import Dispatch
 from service.engine.lanes import Lanes
+from service.engine.map_performer import NO_MAP_RUNS, MapPerformer
 from service.engine.ports import (
     Claim,
     Contended,
     CoroutineHandler,
+    Effect,
     ExecutionAlreadyExists,
     Key,
     Machines,
@@ -49,7 +52,7 @@ from service.engine.ports import (
     Unavailable,
 )
 from service.engine.quarantine import SUSPECT_FROM_CLAIMS, Quarantine
-from service.engine.turn import Request, Surroundings, Tenure, Turn
+from service.engine.turn import NewRow, Request, Surroundings, Tenure, Turn
 
 log = structlog.get_logger()
 
@@ -81,6 +84,7 @@ class Worker:
         self.has_room.set()
         self.rested: Callable[[datetime], None] = lambda due_at: None  # arms the engine's timer
         self.hinted: Callable[[UUID], None] = lambda owner: None  # tells another worker of a signal
+        self.map_runs: MapPerformer = NO_MAP_RUNS
         self._store = store
         self._machines = machines
         self._arns = arns
@@ -111,10 +115,27 @@ class Worker:
             name=name,
             started_at=started_at,
             input=input,
-            role_arn=self._machines.role_arn(machine) or self._arns.role,
+            role_arn=self._machines.role_arn(owner_machine(machine)) or self._arns.role,
             machine_arn=self._arns.machine(machine),
             machine_name=machine,
         )
+
+    def start(
+        self,
+        definition: StateMachine,
+        about: About,
+        key: Key,
+        effects: Sequence[Effect] = (),
+    ) -> asyncio.Future[None]:
+        """Start an execution; the future is done once it is stored, or tells why it is not.
+
+        Raises ExecutionAlreadyExists for a key that is in memory.
+        """
+        tenure = Tenure(key, 0, definition, about.name, Execution.new(about))
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        new = NewRow(dumps(about.input).decode(), stored)
+        self.begin(tenure, Turn(tenure, [Started()], self.surroundings, new=new, effects=effects))
+        return stored
 
     def begin(self, tenure: Tenure, turn: Turn) -> None:
         """Take in a new execution whose first turn this is.
@@ -159,6 +180,8 @@ class Worker:
                 self._forget(held)
             await self._let_go(claim.key, claim.epoch, error)
             return None
+        if tenure.machine.labels:
+            self._spawn(self.map_runs.tidy_after(tenure))
         return tenure
 
     def _go_on(self, tenure: Tenure, is_signalled: bool, events: Sequence[Event]) -> None:
@@ -196,6 +219,9 @@ class Worker:
         assert claim.checkpoint is not None, f"{claim.key}: a running row without a checkpoint"
         about = self.about(claim.machine, claim.name, loads(claim.input), claim.started_at)
         execution = Execution.from_json(loads(claim.checkpoint), about)
+        label = label_of(claim.machine)
+        if label is not None:
+            machine = machine.processor(label)
         return Tenure(claim.key, claim.epoch, machine, claim.name, execution)
 
     def _replace(self, tenure: Tenure) -> None:
@@ -218,6 +244,8 @@ class Worker:
             if held is not None and held.epoch >= turn.epoch:
                 return  # taken up again from the row that this turn, or a later one, wrote
             self._replace(tenure)
+        if tenure.machine.labels:
+            self.map_runs.settled(tenure, turn.execution)
         tenure.epoch = turn.epoch
         tenure.execution = turn.execution
         tenure.is_queued = False
@@ -230,7 +258,9 @@ class Worker:
             self._carry_on(tenure)
 
     def _carry_on(self, tenure: Tenure) -> None:
-        still_open = {command.id for command in tenure.execution.open_tasks}
+        execution = tenure.execution
+        still_open = {command.id for command in execution.open_tasks}
+        still_open |= {command.id for command in execution.open_maps}
         for command_id in [id for id in tenure.performing if id not in still_open]:
             tenure.performing.pop(command_id).cancel()
         if tenure.is_alone:
@@ -250,6 +280,8 @@ class Worker:
                 error=execution.error,
             )
         self._forget(tenure)
+        if label_of(tenure.execution.about.machine_name) is not None:
+            self.map_runs.heard(tenure.key, execution.status)
 
     def stood(self, turn: Turn) -> None:
         self.dropped(turn)
@@ -338,7 +370,13 @@ class Worker:
         """Perform what is open and not yet under way; False when there is something that only a
         turn can answer.
         """
-        is_complete = bool(tenure.execution.open_tasks)  # else it is to be put to rest
+        maps = tenure.execution.open_maps
+        is_complete = bool(tenure.execution.open_tasks or maps)  # else it is to be put to rest
+        for run in maps:
+            if run.id not in tenure.performing:
+                tenure.performing[run.id] = asyncio.ensure_future(
+                    self.map_runs.perform(tenure, run)
+                )
         for command in tenure.execution.open_tasks:
             if command.id in tenure.performing:
                 continue
@@ -408,6 +446,16 @@ class Worker:
         tenure.over.set()
         self._note_room()
 
+    def give_back(self, tenure: Tenure, error: Exception) -> None:
+        """Put an execution back: the engine failed at something performed for it."""
+        if self.holds(tenure):
+            self._forget(tenure)
+            self._spawn(self._let_go(tenure.key, tenure.epoch, error))
+
+    def has(self, key: Key) -> bool:
+        """Tell whether an execution is in this worker's memory."""
+        return key in self._tenures
+
     async def _let_go(self, key: Key, epoch: int, error: Exception) -> None:
         """Put an execution back that the engine itself failed at; its claims count, so this is
         bounded.
@@ -458,6 +506,13 @@ class Worker:
         """Return when no execution is in memory and everything is committed."""
         await self._is_empty.wait()
         await self.committer.drained()
+
+    def leave_maps(self) -> None:
+        """Let executions leave memory that wait for map runs alone: others go on with them."""
+        for tenure in list(self._tenures.values()):
+            execution = tenure.execution
+            if execution.open_maps and not execution.open_tasks and not tenure.is_queued:
+                self._forget(tenure)
 
     def close(self) -> None:
         """Cancel what is still performed: its commands stay in their checkpoints."""

@@ -11,6 +11,7 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -23,6 +24,9 @@ from service.asl import (
     ExecutionError,
     HistoryEvent,
     Json,
+    MapRunBegan,
+    MapRunFailed,
+    RunMap,
     RunTask,
     Signalled,
     Started,
@@ -35,7 +39,10 @@ from service.asl import (
     advance,
 )
 from service.asl.errors import TASK_FAILED
+from service.asl.map_run import Inputs
+from service.asl.states.distributed_map import DistributedMap
 from service.simulation.cases import DURATION_SECONDS_MAX, Case, Result
+from service.simulation.maps import child_of, run_arn, run_map
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """When every case begins, for definitions that name a moment of the calendar."""
@@ -109,9 +116,17 @@ def play(machine: StateMachine, case: Case, account: Account, seed: int) -> Play
 
 
 def names_of(machine: StateMachine, functions: Collection[str]) -> frozenset[str]:
-    """Return the names for which results can be told: Task states, functions called or shipped."""
+    """Return the names for which results can be told: Task states, Maps that read their items,
+    functions called or shipped.
+    """
     called = {task.function_name for task in machine.tasks if task.function_name is not None}
-    return frozenset(called | _task_states(machine).keys() | set(functions))
+    readers = {
+        name
+        for scope in machine.scopes.values()
+        for name, state in scope.states.items()
+        if isinstance(state, DistributedMap) and state.reader is not None
+    }
+    return frozenset(called | readers | _task_states(machine).keys() | set(functions))
 
 
 def _task_states(machine: StateMachine) -> Mapping[str, TaskReference]:
@@ -157,8 +172,9 @@ class _Play:
         self._events: list[HistoryEvent] = []
         self._calls: Counter[str] = Counter()
         self._verified_at: datetime | None = None
-        # What is to come: moment, order of planning, and the call answered; None is the visitor.
-        self._ahead: list[tuple[datetime, int, _Call | None]] = []
+        # What is to come: moment, order of planning, and the call answered or what came of a map;
+        # None is the visitor.
+        self._ahead: list[tuple[datetime, int, _Call | Event | None]] = []
         self._order = count()
 
     def to_the_end(self) -> Played:
@@ -167,13 +183,7 @@ class _Play:
         if self._case.verified_at is not None:
             self._plan(self._case.verified_at, None)
         try:
-            self._feed(Started())
-            for _ in range(STEPS_MAX):
-                if self._execution.status is not Status.RUNNING:
-                    break
-                self._happen()
-            else:
-                problem = f"still RUNNING after {STEPS_MAX} steps"
+            self._play()
         except _Unplayable as error:
             problem = str(error)
         return Played(
@@ -185,6 +195,14 @@ class _Play:
             problem,
         )
 
+    def _play(self) -> None:
+        self._feed(Started())
+        for _ in range(STEPS_MAX):
+            if self._execution.status is not Status.RUNNING:
+                return
+            self._happen()
+        raise _Unplayable(f"still RUNNING after {STEPS_MAX} steps")
+
     def _happen(self) -> None:
         """Let the next thing happen: what is planned before a timer of the same moment."""
         due_at = self._execution.due_at
@@ -193,6 +211,8 @@ class _Play:
             self._pass_time_until(moment)
             if call is None:
                 self._verify()
+            elif not isinstance(call, _Call):
+                self._feed(call)
             elif call.command in self._execution.open_tasks:  # else the answer is too late
                 self._feed(self._answer(call))
         elif due_at is not None:
@@ -206,7 +226,7 @@ class _Play:
             raise _Unplayable(f"still RUNNING after {DURATION_SECONDS_MAX} seconds")
         self._now = max(self._now, moment)
 
-    def _plan(self, seconds: float, call: _Call | None) -> None:
+    def _plan(self, seconds: float, call: _Call | Event | None) -> None:
         moment = self._now + timedelta(seconds=seconds)
         heapq.heappush(self._ahead, (moment, next(self._order), call))
 
@@ -222,6 +242,48 @@ class _Play:
         for command in step.commands:
             if isinstance(command, RunTask):
                 self._call(command)
+            elif isinstance(command, RunMap):
+                self._run_map(command)
+
+    # ---------------------------------------------------------------- maps
+
+    def _run_map(self, command: RunMap) -> None:
+        """Play the children of a Distributed Map, and plan what comes of them."""
+        about = self._execution.about
+        arn = run_arn(about, command.label)
+        self._feed(MapRunBegan(command.id, arn))
+        read = Result(output=command.items) if command.items is not None else self._read(command)
+        if read.error is not None:
+            self._plan(read.seconds, MapRunFailed(command.id, read.error, read.cause))
+            return
+        processor = self._machine.processor(command.label)
+        children = count()
+
+        def play_child(input: Json, moment: datetime) -> tuple[Execution, datetime]:
+            child = copy(self)
+            child._machine, child._now = processor, moment
+            child._events, child._ahead = [], []
+            described = child_of(about, command.label, next(children), input, moment)
+            child._execution = Execution.new(described)
+            child._play()
+            return child._execution, child._now
+
+        inputs = Inputs.of(self._machine, self._execution, command, self._now, self._random)
+        begun_at = self._now + timedelta(seconds=read.seconds)
+        event, moment = run_map(command, arn, inputs, read.output, begun_at, play_child)
+        self._plan((moment - self._now).total_seconds(), event)
+
+    def _read(self, command: RunMap) -> Result:
+        """Return what a map's ItemReader reads, as the case tells it: items, or an error."""
+        result = self._told(command.state)
+        if result is None:
+            raise _Unplayable(
+                f"state {command.state!r} reads its items, and nothing tells which: "
+                f"add results for {command.state!r}, whose output is an array"
+            )
+        if result.error is None and not isinstance(result.output, list):
+            raise _Unplayable(f"the items told for the state {command.state!r} are no array")
+        return result
 
     # ---------------------------------------------------------------- tasks
 
@@ -229,10 +291,8 @@ class _Play:
         """Plan the answer of a task: as the case tells it for the state, or for the function."""
         function, input = self._target(command)
         for name in (command.state, function):
-            if name is not None and name in self._case.results:
-                results = self._case.results[name]
-                result = results[min(self._calls[name], len(results) - 1)]
-                self._calls[name] += 1
+            result = None if name is None else self._told(name)
+            if result is not None:
                 break
         else:
             name, result = function, _OWN_ANSWER
@@ -240,6 +300,15 @@ class _Play:
             raise _Unplayable(_unknown(command, function))
         call = _Call(command, function, input, result, is_for_state=name == command.state)
         self._plan(result.seconds, call)
+
+    def _told(self, name: str) -> Result | None:
+        """Return the next of the results that the case tells for a name; None without any."""
+        results = self._case.results.get(name)
+        if not results:
+            return None
+        result = results[min(self._calls[name], len(results) - 1)]
+        self._calls[name] += 1
+        return result
 
     def _target(self, command: RunTask) -> tuple[str | None, Json]:
         """Return the function that a task calls, None if it calls none, and its input."""

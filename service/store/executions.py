@@ -23,6 +23,7 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
+from service.engine.map_ports import MapRunStore
 from service.engine.ports import (
     Beat,
     Checkpoint,
@@ -35,6 +36,7 @@ from service.engine.ports import (
 )
 from service.store.database import LOCK_PATIENCE_MS, Database, Row, Session
 from service.store.effects import columns_of, grouped
+from service.store.map_runs import MapRunRows
 
 SIGNALLED_MAX: Final = 1_000
 HISTORY_DAYS_AHEAD: Final = 3
@@ -96,6 +98,7 @@ class PostgresStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.map_runs: MapRunStore = MapRunRows(database)
 
     @asynccontextmanager
     async def transaction(

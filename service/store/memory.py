@@ -31,6 +31,7 @@ from service.engine.ports import (
 from service.store.effects import grouped
 from service.store.executions import SIGNALLED_MAX
 from service.store.memory_accounts import EFFECTS, MemoryAccounts
+from service.store.memory_map_runs import MemoryMapRuns
 from service.store.memory_table import Journal, Table
 
 
@@ -74,6 +75,7 @@ class MemoryStore:
         self.history: Table[tuple[Key, int], bytes] = Table(self._journal)
         self.workers: Table[UUID, WorkerRow] = Table(self._journal)
         self.accounts = MemoryAccounts(self._journal, clock)
+        self.map_runs = MemoryMapRuns(self.executions, clock)
 
     @asynccontextmanager
     async def transaction(self, lock_patience_ms: int = 200) -> AsyncIterator[MemoryTransaction]:

@@ -2,6 +2,7 @@
 
 from service.engine.ports import Task
 from service.tasks.accounts import ACCOUNT_TASKS, close_account, close_ended
+from service.tasks.buckets import FolderBuckets
 from service.tasks.email import EmailTasks, MailSettings
 from service.tasks.execution import START_EXECUTION, StartRefused, start_execution
 from service.tasks.handlers import BadHandlers, handler, load_handlers
@@ -13,6 +14,7 @@ __all__ = [
     "START_EXECUTION",
     "BadHandlers",
     "EmailTasks",
+    "FolderBuckets",
     "LambdaEndpoint",
     "MailSettings",
     "Registry",

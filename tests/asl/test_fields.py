@@ -242,17 +242,12 @@ def test_a_choice_cannot_end_or_lead_on_by_itself() -> None:
             "/ToleratedFailurePercentage",
             "Maximum value is 100.0",
         ),
+        ({"ItemReader": {}}, SCHEMA, "", "Field 'ItemReader' is not supported"),
         (
-            {"ItemReader": {}},
-            NOT_SUPPORTED,
-            "/ItemReader",
-            "ItemReader (Distributed Map) is not supported",
-        ),
-        (
-            {"ItemProcessor": definition(I=DONE) | {"ProcessorConfig": {"Mode": "DISTRIBUTED"}}},
-            NOT_SUPPORTED,
+            {"ItemProcessor": definition(I=DONE) | {"ProcessorConfig": {"Mode": "SPREAD"}}},
+            SCHEMA,
             "/ItemProcessor/ProcessorConfig/Mode",
-            "Distributed Map is not supported",
+            "'SPREAD' is none of [INLINE, DISTRIBUTED]",
         ),
         (
             {"ItemProcessor": definition(I={"Type": "Pass", "Next": "Only"})},

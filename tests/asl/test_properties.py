@@ -18,6 +18,10 @@ from service.asl import (
     HistoryEvent,
     InvalidDefinition,
     Json,
+    MapRunBegan,
+    MapRunFailed,
+    MapRunSucceeded,
+    RunMap,
     RunTask,
     Signalled,
     Started,
@@ -73,6 +77,7 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
+DISTRIBUTED = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
 NESTING = 2
 FIELDS = (
     *("States", "StartAt", "A", "B", "Type", "Next", "End", "Retry", "Catch", "Choices"),
@@ -231,13 +236,14 @@ def _own_fields(
     jsonata: list[State] = [{}, {"Items": "{% $states.input.a %}"}, {"Items": [1, "{% $v0 %}"]}]
     selected = "{% $states.context.Map.Item.Value %}" if is_jsonata else "$$.Map.Item.Value"
     return st.builds(
-        lambda processor, items, concurrency, tolerance: {
-            "ItemProcessor": processor,
+        lambda processor, mode, items, concurrency, tolerance: {
+            "ItemProcessor": processor | mode,
             "MaxConcurrency": concurrency,
             **items,
             **tolerance,
         },
         scopes(names, depth + 1),
+        st.sampled_from([{}, {"ProcessorConfig": DISTRIBUTED}]),
         st.sampled_from(jsonata if is_jsonata else jsonpath),
         st.integers(0, 2),
         st.sampled_from(
@@ -262,7 +268,14 @@ def pick_event(data: st.DataObject, execution: Execution) -> tuple[Event, float]
             ["answer"] * 4 + ["fail", "timer", "timer", "early", "beat", "signal", "stale", "stop"]
         )
     )
-    tasks = execution.open_tasks
+    tasks, maps = execution.open_tasks, execution.open_maps
+    if kind in ("answer", "fail", "beat") and maps and data.draw(st.booleans()):
+        run = data.draw(st.sampled_from(maps))
+        if kind == "answer":
+            return MapRunSucceeded(run.id, data.draw(VALUES)), 0
+        if kind == "fail":
+            return MapRunFailed(run.id, data.draw(ERRORS), "why"), 0
+        return MapRunBegan(run.id, "arn"), 0
     if kind in ("answer", "fail", "beat") and tasks:
         command = data.draw(st.sampled_from(tasks))
         if kind == "answer":
@@ -296,15 +309,16 @@ def check_step(step: Step) -> None:
     """Assert that what was asked for is open, and that a running execution waits for something."""
     execution = step.execution
     asked = {command for command in map(_key, step.commands) if command is not None}
-    assert asked <= {_key(command) for command in execution.open_tasks}
+    opened = (*execution.open_tasks, *execution.open_maps)
+    assert asked <= {_key(command) for command in opened}
     if execution.status is Status.RUNNING:
-        assert execution.due_at is not None or execution.open_tasks
+        assert execution.due_at is not None or opened
     else:
-        assert (execution.due_at, execution.open_tasks, execution.frames) == (None, (), {})
+        assert (execution.due_at, opened, execution.frames) == (None, (), {})
 
 
 def _key(command: object) -> int | None:
-    return command.id if isinstance(command, RunTask) else None
+    return command.id if isinstance(command, RunTask | RunMap) else None
 
 
 @settings(max_examples=80, deadline=None)

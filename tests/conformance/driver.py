@@ -7,6 +7,7 @@ A case is a JSON object:
 - `functions`: for each function that is called, its answers in turn, the last one from then on:
   `{"return": value}`, `{"raise": [error, cause]}`, `{"echo": true}`, `{"silent": true}` (never
   answers); with `"seconds"` the answer takes that long
+- `maps`: likewise for each Distributed Map, by its state, what its runs come to
 - `signals`: the seconds after the start at which a signal comes
 - `expect`: `status`; `output`, or `error` and `cause`; `seconds` from start to end; `events`, as
   GetExecutionHistory shows them, without their times
@@ -26,6 +27,10 @@ from service.asl import (
     Event,
     Execution,
     HistoryEvent,
+    MapRunBegan,
+    MapRunFailed,
+    MapRunSucceeded,
+    RunMap,
     RunTask,
     Signalled,
     Started,
@@ -72,6 +77,7 @@ class Play:
         self.now = START
         self.history: list[HistoryEvent] = []
         self._answers = {name: iter_last(a) for name, a in case.get("functions", {}).items()}
+        self._runs = {name: iter_last(a) for name, a in case.get("maps", {}).items()}
         self._ahead: list[tuple[datetime, int, Event]] = []
         self._order = count()
         for seconds in case.get("signals", ()):
@@ -104,6 +110,18 @@ class Play:
         for command in step.commands:
             if isinstance(command, RunTask):
                 self._call(command)
+            elif isinstance(command, RunMap):
+                self._run_map(command)
+
+    def _run_map(self, command: RunMap) -> None:
+        answer = next(self._runs[command.state])
+        run = f"arn:aws:states:eu-west-1:000000000000:mapRun:case/{command.label}:run"
+        self._plan(0, MapRunBegan(command.id, run))
+        if "return" in answer:
+            end: Event = MapRunSucceeded(command.id, answer["return"])
+        else:
+            end = MapRunFailed(command.id, *answer["raise"])
+        self._plan(answer.get("seconds", 0), end)
 
     def _call(self, command: RunTask) -> None:
         reference = next(t for t in self.machine.tasks if t.resource == command.resource)

@@ -23,12 +23,13 @@ from service.asl.query import functions, intrinsics, jsonpath, steps
 from service.asl.query.jsonata import expression, number_pictures
 from service.asl.query.jsonata import values as jsonata
 from service.asl.query.jsonata.functions import BUILTINS
-from service.asl.states import base, choice, fields, map, parallel, task, wait
+from service.asl.states import base, choice, distributed_map, fields, map, parallel, task, wait
 from tests.docs.pages import codes, read, rows, section
 
 PAGE = read("docs/asl-support.md")
 LAMBDA = "arn:aws:lambda:us-east-1:000000000000:function:get_account"
 INNER = {"StartAt": "Inner", "States": {"Inner": {"Type": "Succeed"}}}
+DISTRIBUTED = {"Mode": "DISTRIBUTED", "ExecutionType": "STANDARD"}
 FLOW = {"InputPath": "$", "OutputPath": "$", "Comment": "", "QueryLanguage": "JSONPath"}
 RETRY = {
     "ErrorEquals": ["States.ALL"], "IntervalSeconds": 1, "MaxAttempts": 1, "BackoffRate": 1,
@@ -57,6 +58,16 @@ LISTED: list[dict[str, Any]] = [
     {"Type": "Map", "Iterator": INNER, "Parameters": {}, "MaxConcurrencyPath": "$.m",
      "ToleratedFailureCountPath": "$.c", "ToleratedFailurePercentagePath": "$.p",
      "Catch": [CATCH], "End": True},
+    {"Type": "Map", "ItemProcessor": {**INNER, "ProcessorConfig": DISTRIBUTED}, "Label": "l",
+     "ItemReader": {"Resource": "arn:aws:states:::s3:getObject",
+                    "Parameters": {"Bucket": "b", "Key": "k"},
+                    "ReaderConfig": {"InputType": "CSV", "CSVHeaderLocation": "GIVEN",
+                                     "CSVHeaders": ["h"], "CSVDelimiter": "TAB", "MaxItems": 1}},
+     "ItemBatcher": {"MaxItemsPerBatch": 1, "MaxInputBytesPerBatchPath": "$.b", "BatchInput": {}},
+     "ResultWriter": {"Resource": "arn:aws:states:::s3:putObject",
+                      "Parameters": {"Bucket": "b", "Prefix": "p"},
+                      "WriterConfig": {"Transformation": "FLATTEN", "OutputType": "JSONL"}},
+     **HANDLED, "End": True},
 ]  # fmt: skip
 
 
@@ -122,9 +133,10 @@ def test_functions_of_jsonata_are_listed_and_no_others() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
-    ({"Type": "Map", "ItemReader": {}, "ItemBatcher": {}, "ResultWriter": {},
-      "Label": "", "Next": "Other",
-      "ItemProcessor": {**INNER, "ProcessorConfig": {"Mode": "DISTRIBUTED"}}}, {}),
+    ({"Type": "Map", "Next": "Other", "ItemProcessor": {**INNER, "ProcessorConfig": DISTRIBUTED},
+      "ItemReader": {"Resource": "arn:aws:states:::s3:getObject",
+                     "Parameters": {"Bucket": "b", "Key": "k"},
+                     "ReaderConfig": {"InputType": "PARQUET", "ManifestType": "ATHENA_DATA"}}}, {}),
     ({"Type": "Task", "Resource": "arn:aws:states:::sqs:sendMessage.waitForTaskToken",
       "Next": "Other"}, {}),
     ({"Type": "Task", "Resource": "arn:aws:states:us-east-1:000000000000:activity:a",
@@ -185,6 +197,11 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "rules of a Choice; nesting of rules": f"{choice.RULES_MAX:,}; {choice.RULE_DEPTH_MAX}",
         "branches of a Parallel; iterations of a Map at once": f"{parallel.BRANCHES_MAX:,}; "
         f"{map.INLINE_MAP_CONCURRENCY}",
+        "children of a Distributed Map at once; items of one": (
+            f"{distributed_map.MAP_RUN_CONCURRENCY:,}; {distributed_map.MAP_RUN_ITEMS_MAX:,}"
+        ),
+        "a label; the headers of a CSV file": f"{distributed_map.LABEL_CHARACTERS_MAX} characters; "
+        f"{distributed_map.CSV_HEADER_BYTES_MAX:,} bytes",
         "a path; nodes that it looks at, where a candidate of a filter counts for "
         f"{steps.FILTERED_NODES} and {steps.FILTERED_NODES} more for each path in it": (
             f"{jsonpath.PATH_CHARACTERS_MAX:,} characters; {steps.NODES_MAX:,}"

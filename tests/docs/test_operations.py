@@ -10,9 +10,21 @@ from service import metrics
 from service.api import bodies, schemas, server
 from service.config import Config
 from service.demo import inbox
-from service.engine import claimer, committer, dispatch, quarantine, rescuer, turn, worker
+from service.engine import (
+    claimer,
+    committer,
+    dispatch,
+    map_items,
+    map_results,
+    map_run,
+    quarantine,
+    rescuer,
+    turn,
+    worker,
+)
 from service.mail import transport
 from service.store import database, migrations
+from service.tasks import item_formats
 from tests.docs.pages import ROOT, codes, read, rows, section
 
 PAGE = read("docs/operations.md")
@@ -85,6 +97,14 @@ def test_limits_are_the_ones_of_the_code() -> None:
             f"{worker.TENURES_MAX:,}; {claimer.CLAIMS_AT_ONCE}; {rescuer.RESCUES_AT_ONCE}"
         ),
         "handlers at work at once": f"{dispatch.CONCURRENT_TASKS_MAX}",
+        "children of a Distributed Map started at once; items read from a file at once": (
+            f"{map_run.SLICE}; {map_items.READ_AT_ONCE}"
+        ),
+        "an item in a file; a JSON file with ItemsPointer, a manifest; a file of results": (
+            f"{item_formats.ITEM_CHARACTERS_MAX:,} characters; "
+            f"{item_formats.DOCUMENT_BYTES_MAX:,} bytes; "
+            f"{map_results.RESULT_FILE_BYTES_MAX:,} bytes"
+        ),
         "SMTP connections; mails waiting for one; mails on one connection": (
             f"{transport.CONNECTIONS_MAX}; {transport.WAITERS_MAX:,}; "
             f"{transport.MAILS_PER_CONNECTION_MAX}"

@@ -17,6 +17,7 @@ from service.engine.definitions import Definitions
 from service.engine.engine import Engine, Settings
 from service.engine.history import unpack
 from service.engine.ids import key_of
+from service.engine.map_ports import ItemFiles
 from service.engine.ports import Beat, Checkpoint, Claim, Effect, Key
 from service.engine.random import SystemRandom
 from service.engine.turn import OnEnded, Surroundings
@@ -159,6 +160,8 @@ async def small(
     shutdown_seconds: float = 1.0,
     on_ended: OnEnded = lambda name, key: None,
     machines: Mapping[str, str] | None = None,
+    time_scale: float = 1.0,
+    files: ItemFiles | None = None,
 ) -> AsyncIterator[Small]:
     """Yield an engine that is open."""
     clock = DatabaseClock()
@@ -167,10 +170,11 @@ async def small(
     engine = Engine(
         store,
         Definitions(MemoryDefinitions()),
-        Surroundings(handlers, clock, SystemRandom(), on_ended=on_ended),
+        Surroundings(handlers, clock, SystemRandom(), time_scale, on_ended),
         clock,
         Settings(lease_seconds=lease_seconds, shutdown_seconds=shutdown_seconds),
         Arns(),
+        files=files,
     )
     async with asyncio.timeout(TEST_SECONDS_MAX):
         await engine.open()

@@ -18,6 +18,7 @@ EMPTY = """
     truncate
         executions,
         history,
+        map_runs,
         workers,
         accounts,
         verified_addresses,

@@ -54,6 +54,12 @@ HOT: dict[str, set[str]] = {
     "named_execution": {"executions_name: bucket name name machine"},
     "page_executions": {"executions_machine: machine started_at"},
     "running_execution": {"executions_machine: machine"},
+    "map_run_status": {"map_runs_pkey: bucket id id"},
+    "end_map_run": {"map_runs_pkey: bucket id"},
+    "map_run_children": {"executions_pkey: bucket id id"},
+    "running_children": {"executions_pkey: bucket id id"},
+    "ended_children": {KEY},
+    "map_runs_of": {"map_runs_running: bucket execution_id"},
 }
 
 FILL = """

@@ -17,7 +17,7 @@ from service.api.stepfunctions.names import execution_arn, machine_arn
 from service.api.stepfunctions.pages import invalid_token, position_of, token_of
 from service.api.stepfunctions.protocol import Action, Members
 from service.asl import Status
-from service.engine.arns import Arns
+from service.engine.arns import Arns, label_of, owner_machine
 from service.engine.catalog import (
     ExecutionCatalog,
     ExecutionRecord,
@@ -26,7 +26,7 @@ from service.engine.catalog import (
     Position,
 )
 from service.engine.definitions import Definitions
-from service.engine.ids import name_bucket
+from service.engine.ids import name_bucket, run_of
 from service.engine.ports import ExecutionDoesNotExist, Key
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -90,16 +90,21 @@ class Executions:
             **data("output", record.output, request.included_data),
             **present(error=record.error, cause=record.cause),
             **_redrive(record.status),
+            **self._map_run(record),
         }
 
     async def describe_machine(self, members: Members) -> Members:
         """Show the machine of an execution, with the definition that it was started on."""
         request = requests.read(requests.OneExecution, members)
         record = await self._record(request.execution_arn)
-        machine = await self._machines.get(record.machine)
+        machine = await self._machines.get(owner_machine(record.machine))
         assert machine is not None, f"{record.machine}: rows of machines stay"
         definition = await self._definitions.pinned(record.definition)
         shown = shown_machine(machine, definition, self._arns, request.included_data)
+        label = label_of(record.machine)
+        if label is not None:
+            shown |= {"stateMachineArn": self._arns.machine(record.machine), "label": label}
+            shown |= self._map_run(record)
         shown["updateDate"] = machine.updated_at.timestamp()
         if machine.revision is not None and machine.sha256 == record.definition:
             shown["revisionId"] = str(machine.revision)
@@ -168,6 +173,12 @@ class Executions:
         if record is None:
             raise no_execution(text)
         return record
+
+    def _map_run(self, record: ExecutionRecord) -> Members:
+        """Return the ARN of the map run that an execution is a child of, if it is one."""
+        if label_of(record.machine) is None:
+            return {}
+        return {"mapRunArn": self._arns.map_run(record.machine, run_of(record.key).id)}
 
     def _listed(self, record: ExecutionRecord) -> Members:
         """Return what a list shows of an execution."""

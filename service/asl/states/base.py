@@ -61,7 +61,14 @@ class Fork(NamedTuple):
     started: EventDetails
 
 
-Decision: TypeAlias = Goto | Park | Fork
+class Spread(NamedTuple):
+    """Have child executions process the items, having noted this event; None: they are read."""
+
+    items: list[Json] | None
+    started: EventDetails
+
+
+Decision: TypeAlias = Goto | Park | Fork | Spread
 
 
 class Branch(NamedTuple):

@@ -1,4 +1,4 @@
-"""Map state, inline.
+"""Map state, inline; and what the fields of both modes have in common.
 
 ASL spec: "Map State"; Step Functions guide: "Using Map state in Inline mode".
 """
@@ -19,6 +19,7 @@ from service.asl.query.jsonpath import Path, PathNotFound
 from service.asl.states.base import (
     SECONDS_MAX,
     Branch,
+    Decision,
     EventDetails,
     Fork,
     ForkingState,
@@ -26,22 +27,18 @@ from service.asl.states.base import (
     read_common,
     read_retriers,
 )
-from service.asl.states.fields import NOT_SUPPORTED, Node, shown, type_of
+from service.asl.states.fields import Node, shown, type_of
 from service.asl.values import Json
 
 # Step Functions guide, "Using Map state in Inline mode": up to 40 iterations at once.
 INLINE_MAP_CONCURRENCY: Final = 40
 
+DISTRIBUTED: Final = "DISTRIBUTED"
+_EXECUTION_TYPES: Final = frozenset({"STANDARD", "EXPRESS"})
+
 # Observed: a variable that holds "1" is as good as one that holds 1.
 _INTEGER_TEXT: Final = re.compile(r"-?[0-9]{1,18}")
 _NUMBER_TEXT: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
-
-_DISTRIBUTED_ONLY: Final = {
-    "ItemReader": "ItemReader (Distributed Map)",
-    "ItemBatcher": "ItemBatcher (Distributed Map)",
-    "ResultWriter": "ResultWriter (Distributed Map)",
-    "Label": "Label (Distributed Map)",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +108,17 @@ class Map(ForkingState):
     tolerated_count: Amount | None = None
     tolerated_percentage: Amount | None = None
 
-    def enter(self, visit: Visit) -> Fork:
+    def enter(self, visit: Visit) -> Decision:
         """Return the fork, with the items.
 
         Raise ExecutionError when there is no list of items, or a limit is not a number.
         """
         value = self.flow.selected(visit)
-        items = self._items(value, visit)
+        items = self.items_of(value, visit)
         fork = OpenFork(
             items,
             len(items),
-            self._concurrency(value, visit),
+            self.concurrency(value, visit, INLINE_MAP_CONCURRENCY),
             is_map=True,
             failures_max=self._failures_max(value, visit, len(items)),
             source=value if isinstance(self.item_selector, Payload) else None,
@@ -131,18 +128,26 @@ class Map(ForkingState):
     def branch(self, visit: Visit, fork: OpenFork, index: int) -> Branch:
         """Return where an iteration begins: with its item, or what ItemSelector makes of it."""
         assert isinstance(fork.items, list), fork.items
-        value = fork.items[index]
-        if isinstance(self.item_selector, Computed):
-            value = self.item_selector.for_item(visit, index, value)
-        elif self.item_selector is not None:
-            value = self.item_selector.for_item(fork.source, visit, index, value)
+        value = self.item_input(visit, fork.source, index, fork.items[index])
         return Branch(self.scope, self.start_at, value)
+
+    def item_input(self, visit: Visit, source: Json, index: int, item: Json) -> Json:
+        """Return an item, or what ItemSelector makes of it and of `source`, the state's input.
+
+        Raise ExecutionError when ItemSelector fails.
+        """
+        if isinstance(self.item_selector, Computed):
+            return self.item_selector.for_item(visit, index, item)
+        if self.item_selector is not None:
+            return self.item_selector.for_item(source, visit, index, item)
+        return item
 
     def branch_event(self, outcome: str, index: int) -> EventDetails | None:
         """Return the history event of an iteration."""
         return f"MapIteration{outcome}", {"name": self.name, "index": index}
 
-    def _items(self, value: Json, visit: Visit) -> list[Json]:
+    def items_of(self, value: Json, visit: Visit) -> list[Json]:
+        """Return the items that the state's input names. Raise ExecutionError for no array."""
         if isinstance(self.items, Computed):
             return self.items.items(visit)
         if isinstance(self.flow, JsonataFlow):
@@ -164,32 +169,47 @@ class Map(ForkingState):
             raise ExecutionError(RUNTIME, f'Reference path "{at}" must point to array.')
         return items
 
-    def _concurrency(self, value: Json, visit: Visit) -> int:
+    def concurrency(self, value: Json, visit: Visit, maximum: int) -> int:
+        """Return how many items are processed at once; zero asks for as many as there may be.
+
+        Raise ExecutionError when MaxConcurrency is no number that it can be.
+        """
         amount = 0 if self.max_concurrency is None else int(self.max_concurrency.of(value, visit))
         if amount < 0:
             raise ExecutionError(RUNTIME, "MaxConcurrency cannot be negative.")
-        return min(amount or INLINE_MAP_CONCURRENCY, INLINE_MAP_CONCURRENCY)
+        return min(amount or maximum, maximum)
 
-    def _failures_max(self, value: Json, visit: Visit, length: int) -> int | None:
-        limits: list[int] = []
+    def tolerance(self, value: Json, visit: Visit) -> tuple[int | None, float | None]:
+        """Return how many items may fail, and how many in a hundred; None where nothing is said.
+
+        Raise ExecutionError when either is no number that it can be.
+        """
+        count = percentage = None
         if self.tolerated_count is not None:
-            count = self.tolerated_count.of(value, visit)
+            count = int(self.tolerated_count.of(value, visit))
             if count < 0:
                 raise ExecutionError(RUNTIME, "ToleratedFailureCount cannot be negative.")
-            limits.append(int(count))
         if self.tolerated_percentage is not None:
             percentage = self.tolerated_percentage.of(value, visit)
             if not 0 <= percentage <= 100:
                 cause = "ToleratedFailurePercentage must be between 0 and 100."
                 raise ExecutionError(RUNTIME, cause)
+        return count, percentage
+
+    def _failures_max(self, value: Json, visit: Visit, length: int) -> int | None:
+        count, percentage = self.tolerance(value, visit)
+        limits = [] if count is None else [count]
+        if percentage is not None:
             limits.append(int(length * percentage / 100))
         return min(limits, default=None)
 
 
-def read(node: Node, name: str, scopes: list[Node]) -> Map:
-    """Return the state, noting what is wrong; `scopes` gets the iteration, to be read in turn."""
+def read_map(node: Node, name: str, scopes: list[Node]) -> Map:
+    """Return what is the same in both modes, noting what is wrong with it.
+
+    `scopes` gets the iteration, to be read in turn.
+    """
     common = read_common(node, name, "ResultSelector", "ResultPath", "Assign", result=RESULT)
-    node.refuse(_DISTRIBUTED_ONLY)
     processor = _read_processor(node)
     if processor is not None:
         scopes.append(processor)
@@ -203,11 +223,9 @@ def read(node: Node, name: str, scopes: list[Node]) -> Map:
         start_at="" if processor is None else processor.text("StartAt") or "",
         items=_read_items(node),
         item_selector=_read_selector(node),
-        max_concurrency=_read_amount(node, "MaxConcurrency", SECONDS_MAX),
-        tolerated_count=_read_amount(node, "ToleratedFailureCount", SECONDS_MAX),
-        tolerated_percentage=_read_amount(
-            node, "ToleratedFailurePercentage", 100, is_integer=False
-        ),
+        max_concurrency=read_amount(node, "MaxConcurrency", SECONDS_MAX),
+        tolerated_count=read_amount(node, "ToleratedFailureCount", SECONDS_MAX),
+        tolerated_percentage=read_amount(node, "ToleratedFailurePercentage", 100, is_integer=False),
     )
 
 
@@ -240,25 +258,44 @@ def _read_processor(node: Node) -> Node | None:
         return None
     config = processor.child("ProcessorConfig")
     if config is not None:
-        mode = config.text("Mode")
-        if mode == "DISTRIBUTED":
-            config.wrong("Mode", "Distributed Map is not supported", NOT_SUPPORTED)
-            config.has("ExecutionType")
-        elif mode is not None and mode != "INLINE":
-            config.wrong("Mode", f"{shown(mode)} is none of [INLINE, DISTRIBUTED]")
-        config.close()
+        _check_config(config)
     return processor
 
 
-def _read_amount(node: Node, field: str, maximum: int, *, is_integer: bool = True) -> Amount | None:
+def _check_config(config: Node) -> None:
+    mode = config.text("Mode")
+    if mode == DISTRIBUTED:
+        config.require("ExecutionType")
+        type_ = config.text("ExecutionType")
+        if type_ is not None and type_ not in _EXECUTION_TYPES:
+            config.wrong("ExecutionType", f"{shown(type_)} is none of [STANDARD, EXPRESS]")
+    elif mode is not None and mode != "INLINE":
+        config.wrong("Mode", f"{shown(mode)} is none of [INLINE, DISTRIBUTED]")
+    config.close()
+
+
+def config_of(value: dict[str, Json]) -> dict[str, Json]:
+    """Return the ProcessorConfig of a Map state's definition; empty when it has none."""
+    for field in ("ItemProcessor", "Iterator"):
+        processor = value.get(field)
+        config = processor.get("ProcessorConfig") if isinstance(processor, dict) else None
+        if isinstance(config, dict):
+            return config
+    return {}
+
+
+def read_amount(
+    node: Node, field: str, maximum: int, *, minimum: int = 0, is_integer: bool = True
+) -> Amount | None:
+    """Return a number of the configuration that may be fixed, computed, or found by a path."""
     if node.is_expression(field):
         computed = node.computed(field)
         return None if computed is None else Amount(field, computed, maximum, is_integer)
     number: float | None
     if is_integer:
-        number = node.integer(field, 0, maximum)
+        number = node.integer(field, minimum, maximum)
     else:
-        number = node.number(field, 0.0, float(maximum))
+        number = node.number(field, float(minimum), float(maximum))
     if not node.is_jsonata:
         node.exclusive(field, f"{field}Path")
         if number is None and (path := node.reference_path(f"{field}Path")) is not None:

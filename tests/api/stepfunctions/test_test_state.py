@@ -381,6 +381,7 @@ async def test_failure_by_a_state_within_is_one_of_a_branch(client: Client) -> N
 async def test_items_of_a_reader_are_those_given(client: Client) -> None:
     reader = {
         "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
         "Parameters": {"Bucket": "b", "Key": "k"},
     }
     state = {**MAP, "ItemProcessor": DISTRIBUTED, "ItemReader": reader}

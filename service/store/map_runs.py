@@ -1,0 +1,93 @@
+"""The engine's `MapRunStore` on Postgres: runs, and their children as a range of the primary key.
+
+Why a range is enough. A child's id is its run's with the child's number in the last bits, and both
+are in the bucket of the execution that the map belongs to. So the rows of one run stand side by
+side in the index that every execution has anyway, in the order of the items; and a child that is
+started again after a crash meets its own row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from service.asl import Status
+from service.engine.map_ports import Child, NewMapRun
+from service.engine.ports import Key
+from service.store.database import Database
+from service.store.effects import columns_of
+
+
+class MapRunRows:
+    """The engine's `MapRunStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, run: NewMapRun) -> None:
+        """Insert a run unless it is there."""
+        await self._database.fetch(
+            "begin_map_run",
+            *run.key,
+            run.execution,
+            run.command_id,
+            run.machine,
+            run.label,
+            run.max_concurrency,
+            run.tolerated_failure_count,
+            run.tolerated_failure_percentage,
+            run.started_at,
+        )
+
+    async def status(self, run: Key) -> Status | None:
+        """Return how a run stands; None when it is not there."""
+        row = await self._database.first("map_run_status", *run)
+        return None if row is None else Status(row["status"])
+
+    async def end(self, run: Key, status: Status, items: int | None) -> bool:
+        """Note how a run ended; False when that was noted before."""
+        return await self._database.first("end_map_run", *run, status, items) is not None
+
+    async def children(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Child]:
+        """Return at most `limit` executions whose ids are in this range, in order."""
+        rows = await self._database.fetch("map_run_children", bucket, first, last, limit)
+        return [
+            Child(
+                row["id"],
+                row["name"],
+                Status(row["status"]),
+                row["started_at"],
+                row["stopped_at"],
+                row["input"],
+                row["output"],
+                row["error"],
+                row["cause"],
+            )
+            for row in rows
+        ]
+
+    async def running(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Key]:
+        """Return the keys of those that have not ended, at most `limit`, in order."""
+        rows = await self._database.fetch("running_children", bucket, first, last, limit)
+        return [Key(bucket, row["id"]) for row in rows]
+
+    async def ended(self, keys: Sequence[Key]) -> Mapping[Key, Status]:
+        """Return how those of some executions ended that have ended."""
+        if not keys:
+            return {}
+        rows = await self._database.fetch("ended_children", *columns_of(keys))
+        return {Key(row["bucket"], row["id"]): Status(row["status"]) for row in rows}
+
+    async def of(self, execution: Key) -> Mapping[int, Key]:
+        """Return the runs under way of an execution, by the ids of their commands."""
+        rows = await self._database.fetch("map_runs_of", *execution)
+        return {row["command_id"]: Key(execution.bucket, row["id"]) for row in rows}
+
+    async def forsaken(self, limit: int) -> Sequence[Key]:
+        """Return at most `limit` runs under way whose execution is over."""
+        rows = await self._database.fetch("forsaken_map_runs", limit)
+        return [Key(row["bucket"], row["id"]) for row in rows]
+
+    async def tidy(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` runs that ended longer ago than this; return how many."""
+        return len(await self._database.fetch("delete_map_runs", retention_days, limit))

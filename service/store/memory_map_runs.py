@@ -1,0 +1,123 @@
+"""The engine's `MapRunStore` without a database: the same rules on MemoryStore's dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from service.asl import Status
+from service.engine.map_ports import Child, NewMapRun
+from service.engine.ports import Checkpoint, Clock, Key
+
+
+class _Row(Protocol):
+    """What is read of an execution's row."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def input(self) -> str: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def at(self) -> Checkpoint: ...
+    @property
+    def is_running(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class MapRunRow:
+    """What the table `map_runs` holds."""
+
+    begun: NewMapRun
+    status: Status = Status.RUNNING
+    items: int | None = None
+    stopped_at: datetime | None = None
+
+
+class MemoryMapRuns:
+    """The engine's `MapRunStore`. Tests may look at its rows."""
+
+    def __init__(self, executions: Mapping[Key, _Row], clock: Clock) -> None:
+        self._executions = executions
+        self._clock = clock
+        self.rows: dict[Key, MapRunRow] = {}
+
+    async def begin(self, run: NewMapRun) -> None:
+        """Insert a run unless it is there."""
+        self.rows.setdefault(run.key, MapRunRow(run))
+
+    async def status(self, run: Key) -> Status | None:
+        """Return how a run stands; None when it is not there."""
+        row = self.rows.get(run)
+        return None if row is None else row.status
+
+    async def end(self, run: Key, status: Status, items: int | None) -> bool:
+        """Note how a run ended; False when that was noted before."""
+        row = self.rows.get(run)
+        if row is None or row.status is not Status.RUNNING:
+            return False
+        row.status, row.stopped_at = status, self._clock.now()
+        row.items = row.items if items is None else items
+        return True
+
+    async def children(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Child]:
+        """Return at most `limit` executions whose ids are in this range, in order."""
+        found = sorted(self._between(bucket, first, last))[:limit]
+        return [_child(key, self._executions[key]) for key in found]
+
+    async def running(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Key]:
+        """Return the keys of those that have not ended, at most `limit`, in order."""
+        keys = self._between(bucket, first, last)
+        return sorted(key for key in keys if self._executions[key].is_running)[:limit]
+
+    async def ended(self, keys: Sequence[Key]) -> Mapping[Key, Status]:
+        """Return how those of some executions ended that have ended."""
+        rows = {key: self._executions[key] for key in keys if key in self._executions}
+        return {key: row.at.status for key, row in rows.items() if not row.is_running}
+
+    async def of(self, execution: Key) -> Mapping[int, Key]:
+        """Return the runs under way of an execution, by the ids of their commands."""
+        return {
+            row.begun.command_id: key
+            for key, row in self.rows.items()
+            if (key.bucket, row.begun.execution) == execution and row.status is Status.RUNNING
+        }
+
+    async def forsaken(self, limit: int) -> Sequence[Key]:
+        """Return at most `limit` runs under way whose execution is over."""
+        return [
+            key
+            for key, row in self.rows.items()
+            if row.status is Status.RUNNING and not self._runs(Key(key.bucket, row.begun.execution))
+        ][:limit]
+
+    async def tidy(self, retention_days: int, limit: int) -> int:
+        """Delete up to `limit` runs that ended longer ago than this; return how many."""
+        before = self._clock.now() - timedelta(days=retention_days)
+        closed = [
+            key
+            for key, row in self.rows.items()
+            if row.stopped_at is not None and row.stopped_at < before
+        ][:limit]
+        for key in closed:
+            del self.rows[key]
+        return len(closed)
+
+    def _between(self, bucket: int, first: UUID, last: UUID) -> Iterator[Key]:
+        return (k for k in self._executions if k.bucket == bucket and first <= k.id <= last)
+
+    def _runs(self, execution: Key) -> bool:
+        row = self._executions.get(execution)
+        return row is not None and row.is_running
+
+
+def _child(key: Key, row: _Row) -> Child:
+    at = row.at
+    return Child(
+        key.id, row.name, at.status, row.started_at, at.stopped_at, row.input, at.output, at.error,
+        at.cause,
+    )  # fmt: skip

@@ -1,0 +1,139 @@
+-- Map Runs and their child executions. The children of a run are a range of ids (see the migration).
+
+-- name: begin_map_run
+-- $1 bucket smallint, $2 id uuid, $3 execution_id uuid, $4 command_id int, $5 machine, $6 label,
+-- $7 max_concurrency int, $8 tolerated_failure_count int, $9 tolerated_failure_percentage, $10 started_at
+insert into map_runs (
+    bucket, id, execution_id, command_id, machine, label, max_concurrency, tolerated_failure_count,
+    tolerated_failure_percentage, started_at
+)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+on conflict do nothing
+
+-- name: map_run_status
+-- The id is a range, and ordered by, so that a plan for an empty table goes by the primary key.
+-- $1 bucket smallint, $2 id uuid
+select status
+from map_runs
+where bucket = $1
+and id >= $2
+and id <= $2
+order by id
+limit 1
+
+-- name: end_map_run
+-- The row is found without its status: with it, a plan for an empty table would go by the index of runs
+-- under way.
+-- $1 bucket smallint, $2 id uuid, $3 status, $4 items bigint
+update map_runs as r
+set
+    status = $3,
+    items = coalesce($4, r.items),
+    stopped_at = clock_timestamp()
+from (
+    select ctid as place
+    from map_runs
+    where bucket = $1
+    and id = $2
+    limit 1
+) as s
+where r.ctid = s.place
+and r.status = 'RUNNING'
+returning r.id
+
+-- name: map_run_children
+-- Children of a run in order, from one id to another.
+-- $1 bucket smallint, $2 first id uuid, $3 last id uuid, $4 limit int
+select
+    id,
+    name,
+    status,
+    started_at,
+    stopped_at,
+    input,
+    output,
+    error,
+    cause
+from executions
+where bucket = $1
+and id >= $2
+and id <= $3
+order by id
+limit $4
+
+-- name: running_children
+-- Children of a run that have not ended, in order.
+-- $1 bucket smallint, $2 first id uuid, $3 last id uuid, $4 limit int
+select id
+from executions
+where bucket = $1
+and id >= $2
+and id <= $3
+and status = 'RUNNING'
+order by id
+limit $4
+
+-- name: ended_children
+-- Those of some executions that have ended. The status is compared outside the subquery: inside, a plan
+-- for an empty table might go by another index.
+-- Arrays: $1 bucket, $2 id
+select
+    e.bucket,
+    e.id,
+    e.status
+from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+cross join lateral (
+    select
+        x.bucket,
+        x.id,
+        x.status
+    from executions as x
+    where x.bucket = k.bucket
+    and x.id = k.id
+    limit 1
+) as e
+where e.status <> 'RUNNING'
+
+-- name: map_runs_of
+-- Runs under way of one execution.
+-- $1 bucket smallint, $2 execution_id uuid
+select
+    id,
+    command_id
+from map_runs
+where bucket = $1
+and execution_id = $2
+and status = 'RUNNING'
+
+-- name: forsaken_map_runs
+-- Runs under way whose execution is over: its worker died between the end and stopping the children.
+-- $1 limit int
+select
+    r.bucket,
+    r.id
+from map_runs as r
+where r.status = 'RUNNING'
+and not exists (
+    select
+    from executions as e
+    where e.bucket = r.bucket
+    and e.id = r.execution_id
+    and e.status = 'RUNNING'
+)
+limit $1
+
+-- name: delete_map_runs
+-- Delete runs that ended longer ago than the retention. The id tells when one began.
+-- $1 retention in days int, $2 limit int
+with closed as materialized (
+    select ctid as place
+    from map_runs
+    where status <> 'RUNNING'
+    and stopped_at < statement_timestamp() - make_interval(days => $1::integer)
+    limit $2::integer
+    for update skip locked
+)
+delete from map_runs as r
+using closed
+where r.ctid = closed.place
+returning r.id

@@ -1,0 +1,123 @@
+"""Map runs and their children: what the engine may rely on, of both stores alike."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from service.asl import Status
+from service.engine.ids import CHILDREN_MAX, child_key, map_run_key
+from service.engine.map_ports import Child, NewMapRun
+from service.engine.ports import Key
+from tests.store.factories import (
+    LONG_AGO,
+    STARTED,
+    checkpoint,
+    ended,
+    execution,
+    new_key,
+)
+
+PARENT = new_key()
+RUN = map_run_key(STARTED, PARENT, 3)
+LAST = child_key(RUN, CHILDREN_MAX - 1).id
+
+
+def new_run(key: Key = RUN, execution: UUID = PARENT.id, command_id: int = 3) -> NewMapRun:
+    return NewMapRun(key, execution, command_id, "m/each", "each", 10, 1, 2.5, STARTED)
+
+
+async def insert(store: Any, *firsts: Any) -> None:
+    async with store.transaction(200) as tx:
+        await tx.insert([execution(first) for first in firsts])
+
+
+async def test_a_run_begins_once_and_ends_once(store: Any) -> None:
+    maps = store.map_runs
+    assert await maps.status(RUN) is None
+    await maps.begin(new_run())
+    await maps.begin(new_run())
+    assert await maps.status(RUN) is Status.RUNNING
+    assert await maps.end(RUN, Status.SUCCEEDED, 7)
+    assert not await maps.end(RUN, Status.ABORTED, None)
+    assert await maps.status(RUN) is Status.SUCCEEDED
+
+
+async def test_children_are_those_of_the_range_in_the_order_of_their_numbers(store: Any) -> None:
+    second, first, tenth = (child_key(RUN, index) for index in (1, 0, 9))
+    stranger = map_run_key(STARTED, PARENT, 4)
+    await insert(
+        store,
+        ended(second, 1),
+        checkpoint(first),
+        ended(tenth, 1),
+        checkpoint(PARENT),
+        checkpoint(child_key(stranger, 0)),
+    )
+    found = await store.map_runs.children(RUN.bucket, first.id, LAST, 10)
+    assert [child.id for child in found] == [first.id, second.id, tenth.id]
+    assert found[1] == Child(
+        second.id, str(second.id), Status.SUCCEEDED, STARTED, STARTED, '{"n":1}', '{"done":true}',
+        None, None,
+    )  # fmt: skip
+    assert [c.id for c in await store.map_runs.children(RUN.bucket, second.id, LAST, 1)] == [
+        second.id
+    ]
+    assert await store.map_runs.running(RUN.bucket, first.id, LAST, 10) == [first]
+    keys = [first, second, tenth, child_key(RUN, 5)]
+    assert await store.map_runs.ended(keys) == {second: "SUCCEEDED", tenth: "SUCCEEDED"}
+    assert await store.map_runs.ended([]) == {}
+
+
+async def test_runs_of_an_execution_are_those_under_way(store: Any) -> None:
+    maps, other = store.map_runs, map_run_key(STARTED, PARENT, 4)
+    await maps.begin(new_run())
+    await maps.begin(new_run(other, command_id=4))
+    await maps.begin(new_run(map_run_key(STARTED, new_key(), 3), execution=new_key().id))
+    assert await maps.of(PARENT) == {3: RUN, 4: other}
+    await maps.end(RUN, Status.FAILED, 1)
+    assert await maps.of(PARENT) == {4: other}
+
+
+async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) -> None:
+    maps = store.map_runs
+    alive, over, gone = new_key(), new_key(), new_key()
+    await insert(store, checkpoint(alive), ended(over, 1))
+    runs = {key: map_run_key(STARTED, key, 3) for key in (alive, over, gone)}
+    for key, run in runs.items():
+        await maps.begin(new_run(run, execution=key.id))
+    assert set(await maps.forsaken(10)) == {runs[over], runs[gone]}
+    assert len(await maps.forsaken(1)) == 1
+    await maps.end(runs[over], Status.ABORTED, None)
+    assert await maps.forsaken(10) == [runs[gone]]
+
+
+async def test_runs_are_kept_for_the_retention(store: Any) -> None:
+    maps = store.map_runs
+    await maps.begin(new_run())
+    await maps.begin(new_run(map_run_key(STARTED, PARENT, 4), command_id=4))
+    await maps.end(RUN, Status.SUCCEEDED, 1)
+    assert await maps.tidy(1, 10) == 0
+    await age(store)
+    assert await maps.tidy(1, 10) == 1
+    assert (await maps.status(RUN), list(await maps.of(PARENT))) == (None, [4])
+
+
+async def age(store: Any) -> None:
+    """Have every run that ended have ended long ago."""
+    rows = getattr(store.map_runs, "rows", None)
+    if rows is None:
+        async with store._database.transaction() as session:
+            await session._connection.execute(
+                "update map_runs set stopped_at = $1 where stopped_at is not null", LONG_AGO
+            )
+        return
+    for row in rows.values():
+        row.stopped_at = row.stopped_at and LONG_AGO
+
+
+@pytest.mark.parametrize("index", [0, CHILDREN_MAX - 1])
+def test_a_child_is_in_the_bucket_of_its_parent(index: int) -> None:
+    assert child_key(RUN, index).bucket == child_key(RUN, index).id.int & 255 == PARENT.bucket
