@@ -7,12 +7,17 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
 INSTALL := $(PIP) install --root-user-action=ignore
 SOURCES := service tests benchmarks
+PACKAGED := $(shell find service sql workflows -type f ! -name '*.pyc') pyproject.toml README.md LICENSE
+# What finds the compiled core before the checkout's own, in this process and those it starts.
+ON_CORE := PYTHONSAFEPATH=1 PYTHONPATH=build/core:.
+# Suites that prove behaviour and do not reach into what is compiled.
+CORE_TESTS := tests/asl tests/conformance tests/engine tests/simulation tests/e2e/test_kills.py
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installations into one .venv would trip over each other
-.PHONY: help run test e2e check fmt lint type bench setup lock image-check
+.PHONY: help run test e2e check fmt lint type core test-core bench setup lock image-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +33,8 @@ e2e: .venv/test.stamp ## only the tests that run the service as a process
 
 check: lint type ## what CI runs: format, lint, import arrows, types, tests
 	@$(BIN)/python -m pytest $(ARGS)
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-core; \
+	else echo "NOT TESTED: the compiled core, as there is no C compiler here."; fi
 
 fmt: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
@@ -41,8 +48,15 @@ lint: setup ## format, lint rules and import arrows, changing nothing
 type: setup ## mypy --strict
 	@$(BIN)/mypy service
 
+core: build/core.stamp ## the service as the image has it, with its core compiled, into build/core
+
+test-core: .venv/test.stamp build/core.stamp ## the suites that count most, on the compiled core
+	@$(ON_CORE) $(BIN)/python -m pytest --override-ini pythonpath= $(CORE_TESTS) $(ARGS)
+
 bench: .venv/test.stamp ## speed and cost of the language and of the workflow, one JSON line a measurement
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory core; \
+	else echo "There is no C compiler here: the core is interpreted." >&2; fi
+	@if command -v cc >/dev/null; then export $(ON_CORE); fi; $(BIN)/python -m benchmarks $(ARGS)
 
 setup: .venv/dev.stamp ## everything a developer needs, into .venv
 
@@ -52,9 +66,20 @@ lock: setup ## resolve the dependencies anew into locks/, every one with its has
 	@$(LOCK) pyproject.toml --constraint locks/dev.txt --extra embedded --output-file locks/demo.txt
 	@$(LOCK) pyproject.toml --constraint locks/dev.txt --output-file locks/serve.txt
 	@$(LOCK) --constraint locks/dev.txt --group build --output-file locks/build.txt
+	@$(LOCK) --constraint locks/dev.txt --group compile --output-file locks/compile.txt
 
 image-check: ## the installing steps of the Dockerfile, in a scratch folder and without Docker
 	@deploy/image-check
+
+# Made of a copy, since the compiler leaves its output beside the sources, where it would be imported.
+build/core.stamp: .venv/compile.stamp $(PACKAGED)
+	@echo "Compiling the core into build/core, which takes a minute or two ..."
+	@rm -rf build/core build/core-source build/core-wheel && mkdir -p build/core-source
+	@cp -R service sql workflows pyproject.toml README.md LICENSE build/core-source
+	@HATCH_BUILD_HOOK_ENABLE_MYPYC=1 $(PIP) wheel --no-deps --no-build-isolation \
+		--wheel-dir build/core-wheel build/core-source
+	@$(INSTALL) --no-deps --no-index --target build/core build/core-wheel/*.whl
+	@rm -rf build/core-source build/core-wheel && touch $@
 
 # A stamp is newer than the lock it stands for; a second run installs nothing.
 .venv/%.stamp: .venv/made.stamp locks/%.txt locks/build.txt pyproject.toml

@@ -19,6 +19,7 @@ from benchmarks.inproc import open_inproc
 from benchmarks.load import OPEN_LOOP_PER_SECOND, Calm, Ledger, Load, Saturation, Target, percentile
 from benchmarks.meter import Meter
 from benchmarks.options import Mail, Options
+from service.asl import interpreter
 
 Opened: TypeAlias = AbstractAsyncContextManager[tuple[Target, int | None]]
 Opener: TypeAlias = Callable[[Options, Mail, BenchDatabase, Path], Opened]
@@ -128,7 +129,13 @@ def _circumstances(options: Options) -> dict[str, object]:
         "in_flight_max": options.in_flight_max,
         "commit": commit(),
         "python": platform.python_version(),
+        "core": core(),
     }
+
+
+def core() -> str:
+    """Return how the interpreter of the language is run: `compiled`, or `interpreted` in turn."""
+    return "interpreted" if str(interpreter.__file__).endswith(".py") else "compiled"
 
 
 def commit() -> str | None:

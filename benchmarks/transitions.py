@@ -17,7 +17,7 @@ from functools import partial
 from statistics import quantiles
 from typing import Final
 
-from benchmarks.run import commit
+from benchmarks.run import commit, core
 from service.asl import (
     About,
     Event,
@@ -173,6 +173,7 @@ def _line(kind: str, language: str, once: Callable[[], object]) -> dict[str, obj
         "rounds": len(micros),
         "commit": commit(),
         "python": platform.python_version(),
+        "core": core(),
     }
 
 

@@ -87,13 +87,14 @@ class Registry:
         self._elsewhere = elsewhere
         self._region = region
         self._account = account
+        self._here = lru_cache(maxsize=RESOURCES_REMEMBERED)(self._performer_of)
 
     def resolve(self, command: RunTask) -> tuple[Handler, Json] | TaskFailed:
         """Return the handler of a task and its input, or the failure when there is none."""
-        service = self._service(command.resource)
-        if service is not None:
-            return service, command.parameters
         try:
+            performer = self._here(command.resource)
+            if performer is not None:
+                return _handler_of(performer, command.parameters), command.parameters
             if INVOKE.fullmatch(command.resource):
                 return self._invoke(command)
             function = _resource_function(command.resource)
@@ -102,6 +103,14 @@ class Registry:
             return self._handler(function, command.parameters, command), command.parameters
         except ExecutionError as error:
             return TaskFailed(command.id, error.error or RUNTIME, error.cause)
+
+    def _performer_of(self, resource: str) -> Performer | None:
+        """Return what performs all tasks of this resource; None when that takes a closer look."""
+        service = self._service(resource)
+        function = read_function(resource)
+        if service is not None or function is None or function.region is None:
+            return service
+        return self._performers.get(function.name)
 
     def _invoke(self, command: RunTask) -> tuple[Handler, Json]:
         """Return what performs a lambda:invoke, and the payload."""
@@ -161,7 +170,7 @@ class Registry:
         performer = self._performers.get(function.name)
         if performer is None:
             raise ExecutionError(FUNCTION_NOT_FOUND, self._not_found(function, command))
-        return performer if isinstance(performer, CoroutineHandler) else performer(input)
+        return _handler_of(performer, input)
 
     def _not_found(self, function: Function, command: RunTask) -> str:
         """Return the cause in the service's words (observed: recordings of lambda:invoke)."""
@@ -174,6 +183,10 @@ class Registry:
             f"Function not found: {arn} (Service: AWSLambda; Status Code: 404; "
             f"Error Code: ResourceNotFoundException; Request ID: {request_id}; Proxy: null)"
         )
+
+
+def _handler_of(performer: Performer, input: Json) -> Handler:
+    return performer if isinstance(performer, CoroutineHandler) else performer(input)
 
 
 @lru_cache(maxsize=RESOURCES_REMEMBERED)
