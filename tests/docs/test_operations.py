@@ -92,7 +92,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
         "connections of one port": f"{server.CONNECTIONS_MAX:,}",
         "`data` of a signup": f"{schemas.DATA_BYTES_MAX:,} bytes as compact JSON, "
         f"{schemas.DATA_DEPTH_MAX} levels",
-        "steps that wait to be committed": f"{committer.QUEUE_UNITS_MAX:,}",
+        "steps that wait to be committed, in each of two queues": f"{committer.QUEUE_UNITS_MAX:,}",
         "executions in a process's hands; claimed at once; rescued at once": (
             f"{worker.TENURES_MAX:,}; {claimer.CLAIMS_AT_ONCE}; {rescuer.RESCUES_AT_ONCE}"
         ),
