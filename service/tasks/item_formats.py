@@ -10,6 +10,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
+from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Final, TextIO
@@ -52,22 +53,45 @@ def read_file(path: Path, config: dict[str, Json], locate: Locate) -> Iterator[J
     raise BadItems("ReaderConfig names no InputType: one of CSV, JSON, JSONL, MANIFEST is needed")
 
 
+def read_text(text: str, config: dict[str, Json], place: str) -> Iterator[Json]:
+    """Yield the items of a text as `read_file` would those of a file. Raise BadItems.
+
+    What is no JSONL or CSV, or made of other objects as a manifest is, is taken for JSON.
+    """
+    match config.get("InputType"):
+        case "JSONL":
+            return _values(StringIO(text, newline="\n"), place)
+        case "CSV":
+            return _records(StringIO(text, newline=""), config, place)
+    return _pointed(_value(text, place), config.get("ItemsPointer"), place)
+
+
 def _json(path: Path, pointer: Json) -> Iterator[Json]:
-    if not pointer:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from _elements(file)
+    if pointer:
+        yield from _pointed(_whole(path), pointer, path.name)
         return
-    value = _whole(path)
-    for token in tokens_of(str(pointer)):
+    with path.open(encoding="utf-8-sig") as file:
+        yield from _elements(file, path.name)
+
+
+def _pointed(value: Json, pointer: Json, place: str) -> Iterator[Json]:
+    """Yield the elements of the array that a JSON pointer, which may be None, leads to."""
+    for token in tokens_of(str(pointer or "")):
         if isinstance(value, dict) and token in value:
             value = value[token]
         elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
             value = value[int(token)]
         else:
-            raise BadItems(f"{path.name}: ItemsPointer {pointer!r} leads nowhere")
+            raise BadItems(f"{place}: ItemsPointer {pointer!r} leads nowhere")
     if not isinstance(value, list):
-        raise BadItems(f"{path.name}: ItemsPointer {pointer!r} does not lead to an array")
+        if not pointer:
+            raise BadItems(_no_array(place))
+        raise BadItems(f"{place}: ItemsPointer {pointer!r} does not lead to an array")
     yield from value
+
+
+def _no_array(place: str) -> str:
+    return f"{place} does not hold a JSON array"
 
 
 def _whole(path: Path) -> Json:
@@ -129,45 +153,57 @@ class _Text:
 _DECODER: Final = json.JSONDecoder()
 
 
-def _elements(file: TextIO) -> Iterator[Json]:
+def _elements(file: TextIO, place: str) -> Iterator[Json]:
     """Yield the elements of a JSON array."""
     text = _Text(file)
     if text.next_character() != "[":
-        raise BadItems("the file does not hold a JSON array")
+        raise BadItems(_no_array(place))
     text.at += 1
     if text.next_character() == "]":
         return
     for index in count():
         text.next_character()
-        yield text.element(f"element {index}")
+        yield text.element(f"{place}: element {index}")
         separator = text.next_character()
         text.at += 1
         if separator == "]":
             return
         if separator != ",":
-            raise BadItems(f"element {index}: expected ',' or ']' behind it")
+            raise BadItems(f"{place}: element {index}: expected ',' or ']' behind it")
 
 
 def _lines(path: Path) -> Iterator[Json]:
     with path.open(encoding="utf-8-sig", newline="\n") as file:
-        number = 0
-        while line := file.readline(ITEM_CHARACTERS_MAX):
-            number += 1
-            if len(line) >= ITEM_CHARACTERS_MAX:
-                raise BadItems(f"line {number} is longer than {ITEM_CHARACTERS_MAX} characters")
-            if line.strip():
-                yield _value(line, f"line {number}")
+        yield from _values(file, path.name)
+
+
+def _values(file: TextIO, place: str) -> Iterator[Json]:
+    """Yield the values of JSON Lines. Empty lines are left out."""
+    number = 0
+    while line := file.readline(ITEM_CHARACTERS_MAX):
+        number += 1
+        if len(line) >= ITEM_CHARACTERS_MAX:
+            limit = f"is longer than {ITEM_CHARACTERS_MAX} characters"
+            raise BadItems(f"{place}: line {number} {limit}")
+        if line.strip():
+            yield _value(line, f"{place}: line {number}")
 
 
 def _csv(path: Path, config: dict[str, Json]) -> Iterator[Json]:
-    delimiter = _DELIMITERS[str(config.get("CSVDelimiter", "COMMA"))]
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = _rows(file, delimiter, path.name)
-        given = config.get("CSVHeaders")
-        headers = [str(h) for h in given] if isinstance(given, list) else next(rows, [])
-        if sum(len(header.encode()) for header in headers) > CSV_HEADER_BYTES_MAX:
-            raise BadItems(f"{path.name}: the headers exceed {CSV_HEADER_BYTES_MAX} bytes")
-        yield from (_record(headers, row) for row in rows)
+        yield from _records(file, config, path.name)
+
+
+def _records(file: TextIO, config: dict[str, Json], place: str) -> Iterator[Json]:
+    """Yield the rows of a CSV file, each as an object whose members the headers name."""
+    rows = _rows(file, _DELIMITERS[str(config.get("CSVDelimiter", "COMMA"))], place)
+    given = config.get("CSVHeaders")
+    headers = [str(h) for h in given] if isinstance(given, list) else next(rows, [])
+    if sum(len(header.encode("utf-8", "surrogatepass")) for header in headers) > (
+        CSV_HEADER_BYTES_MAX
+    ):
+        raise BadItems(f"{place}: the headers exceed {CSV_HEADER_BYTES_MAX} bytes")
+    yield from (_record(headers, row) for row in rows)
 
 
 def _rows(file: TextIO, delimiter: str, place: str) -> Iterator[list[str]]:

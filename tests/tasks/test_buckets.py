@@ -65,9 +65,9 @@ def test_elements_of_an_array_are_the_items(bucket: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "cause"),
     [
-        ("", "the file does not hold a JSON array"),
-        ('{"a": []}', "the file does not hold a JSON array"),
-        ("[1", "element 0: expected ',' or ']' behind it"),
+        ("", "f does not hold a JSON array"),
+        ('{"a": []}', "f does not hold a JSON array"),
+        ("[1", "f: element 0: expected ',' or ']' behind it"),
         ("[1 2]", "element 0: expected ',' or ']' behind it"),
         ("[1,]", "element 1: not JSON"),
         ("[NaN]", "element 0: not JSON"),
@@ -108,9 +108,9 @@ def test_each_line_is_an_item_and_empty_ones_are_none(bucket: Path) -> None:
 
 def test_a_line_that_is_no_json_or_too_long_fails_with_its_number(bucket: Path) -> None:
     (bucket / "f").write_text("1\n{\n")
-    assert failure(bucket, {"InputType": "JSONL"}).startswith("line 2: not JSON")
+    assert failure(bucket, {"InputType": "JSONL"}).startswith("f: line 2: not JSON")
     (bucket / "f").write_text(f'"{"x" * ITEM_CHARACTERS_MAX}"')
-    assert "line 1 is longer" in failure(bucket, {"InputType": "JSONL"})
+    assert "f: line 1 is longer" in failure(bucket, {"InputType": "JSONL"})
 
 
 # CSV
