@@ -280,6 +280,23 @@ def test_the_role_of_a_task_is_told_in_jsonpath_as_well(credentials: Json, role:
     assert details["taskCredentials"] == {"roleArn": role}
 
 
+def test_a_role_that_is_no_string_fails_the_state() -> None:
+    computed = run_of(Only=task(Credentials={"RoleArn": "{% 5 %}"}))
+    assert computed.shown("EvaluationFailed")[0]["evaluationFailedEventDetails"] == {
+        "error": "States.QueryEvaluationError",
+        "cause": "An error occurred while executing the state 'Only' (entered at the event id #2). "
+        "The JSONata expression '5' specified for the field 'Credentials/RoleArn' returned an "
+        "unexpected result type. Expected 'string', but was 'number' for value: 5",
+        "location": "Credentials/RoleArn",
+        "state": "Only",
+    }
+    text = json.dumps(definition(Only=task(Credentials={"RoleArn.$": "$.role"})))
+    found = Run(compile_definition(text), {"role": 5})
+    found.feed(Started())
+    assert found.outcome[0] == "FAILED"
+    assert found.links[2:] == [(3, 2, "ExecutionFailed")]
+
+
 RESULT_MISSING = "$states.result is not available in this field"
 ERROR_MISSING = "$states.errorOutput is not available in this field"
 

@@ -82,6 +82,24 @@ def test_wait_fields_are_checked(fields: dict[str, Json], at: str, message: str)
             "The field 'RoleArn' is required but was missing",
         ),
         (
+            {"Credentials": {"RoleArn": ""}},
+            SCHEMA,
+            "/Credentials/RoleArn",
+            "Value cannot be empty",
+        ),
+        (
+            {"Resource": "arn:aws:states:::lambda:invoke", "Parameters": {"Payload": 1}},
+            SCHEMA,
+            "/Parameters",
+            "The field 'FunctionName' is required but was missing",
+        ),
+        (
+            {"Resource": "arn:aws:states:::states:startExecution", "Parameters": {}},
+            SCHEMA,
+            "/Parameters",
+            "The field 'StateMachineArn' is required but was missing",
+        ),
+        (
             {"ResultPath": "$$.x"},
             SCHEMA,
             "/ResultPath",

@@ -41,6 +41,12 @@ _ACTIVITY: Final = re.compile(r"arn:aws[a-z-]*:states:[\w-]+:\d*:activity:.+")
 _PATTERN: Final = re.compile(r"\.(sync(?::2)?|waitForTaskToken)$")
 _TIMEOUTS: Final = frozenset({TIMEOUT, HEARTBEAT_TIMEOUT})
 
+# Step Functions guide, "Invoke an AWS Lambda function", "Start a new execution".
+_REQUIRED: Final = {
+    ("lambda", "invoke"): "FunctionName",
+    ("states", "startExecution"): "StateMachineArn",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class LambdaFunction:
@@ -153,16 +159,20 @@ class Role:
 
     arn: Payload | Computed
 
-    def of(self, value: Json, visit: Visit) -> Json:
+    def of(self, value: Json, visit: Visit) -> str:
         """Return the ARN of the role.
 
-        Raise ExecutionError when it cannot be made.
+        Raise ExecutionError when it cannot be made, or is no string.
         """
         if isinstance(self.arn, Computed):
-            return self.arn.of(visit)
+            return self.arn.text(visit)
         credentials = self.arn.of(value, visit)
         assert isinstance(credentials, dict), credentials
-        return credentials["RoleArn"]
+        arn = credentials["RoleArn"]
+        if not isinstance(arn, str):
+            cause = f"The RoleArn of Credentials must be a string but was {shortened(arn)}"
+            raise ExecutionError(RUNTIME, cause)
+        return arn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +243,7 @@ def read(node: Node, name: str) -> Task:
     common = read_common(node, name, *fields, result=RESULT)
     node.require("Resource")
     target = _read_target(node)
+    _check_parameters(node, target)
     timeout, heartbeat = _read_limit(node, "TimeoutSeconds"), _read_limit(node, "HeartbeatSeconds")
     _check_heartbeat(node, timeout, heartbeat)
     return Task(
@@ -260,10 +271,27 @@ def _read_role(node: Node) -> Role | None:
         return None
     arn: Payload | Computed | None
     arn = credentials.computed(field) if node.is_jsonata else node.payload("Credentials")
-    if field == "RoleArn" and not credentials.is_expression(field):
-        credentials.text(field)
+    is_literal = field == "RoleArn" and not credentials.is_expression(field)
+    if is_literal and credentials.text(field) == "":
+        credentials.wrong(field, "Value cannot be empty")
     credentials.close()
     return None if arn is None else Role(arn)
+
+
+def _check_parameters(node: Node, target: LambdaFunction | ServiceCall) -> None:
+    """Note that the parameters lack what the call cannot be made without.
+
+    Observed: the words, of Credentials.
+    """
+    if not isinstance(target, ServiceCall):
+        return
+    required = _REQUIRED.get((target.service, target.action))
+    field = "Arguments" if node.is_jsonata else "Parameters"
+    given = node.raw(field)
+    if required is None or not isinstance(given, dict) or required in given:
+        return
+    if node.is_jsonata or f"{required}.$" not in given:
+        node.problems.add(node.at(field), f"The field '{required}' is required but was missing")
 
 
 def literal_function_name(node: Node, target: LambdaFunction | ServiceCall) -> str | None:
