@@ -367,7 +367,7 @@ def test_a_map_without_a_label_has_the_same_one_whenever_it_is_compiled() -> Non
         ),
         (
             {"ItemReader": READER | {"ReaderConfig": {}}},
-            "/ItemReader",
+            "/ItemReader/ReaderConfig",
             "These fields are required: [InputType]",
         ),
         (

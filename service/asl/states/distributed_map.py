@@ -258,9 +258,12 @@ def _read_reader(node: Node) -> Reader | None:
         items_max = read_amount(config, "MaxItems", MAP_RUN_ITEMS_MAX, minimum=1)
         members = _read_reader_config(config)
         config.close()
-    if call is not None and call.action == GET_OBJECT and "InputType" not in members:
-        message = "These fields are required: [InputType]"
-        reader.problems.add(reader.at("ReaderConfig"), message, at=reader.pointer)
+    if call is not None and call.action == GET_OBJECT:
+        if config is None:
+            message = "These fields are required: [InputType]"
+            reader.problems.add(reader.at("ReaderConfig"), message, at=reader.pointer)
+        else:
+            config.require("InputType")
     reader.close()
     return None if call is None else Reader(call, members, items_max)
 
