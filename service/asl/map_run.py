@@ -54,17 +54,59 @@ class Tally:
 
 
 @dataclass(slots=True)
+class Batches:
+    """Gathers items into batches, each of which is what one child is given."""
+
+    state: str
+    batcher: BatchItems
+    _frame_bytes: int = 0  # of a batch without any item
+    _gathered: list[Json] = field(default_factory=list)
+    _gathered_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._frame_bytes = text_bytes(self._framed([]))
+
+    def add(self, value: Json) -> Iterator[ChildInput]:
+        """Gather one more item; yield the batches that it completes. Raise ExecutionError."""
+        size = text_bytes(value) + 1
+        if self._frame_bytes + self._gathered_bytes + size > self.batcher.bytes_max:
+            yield from self.rest()
+        self._gathered.append(value)
+        self._gathered_bytes += size
+        if len(self._gathered) == self.batcher.items_max:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[ChildInput]:
+        """Yield what is gathered, if there is anything. Raise ExecutionError."""
+        if not self._gathered:
+            return
+        items, self._gathered, self._gathered_bytes = self._gathered, [], 0
+        value = self._framed(items)
+        check_size(value, self.state)
+        yield ChildInput(value, len(items))
+
+    def skip(self, items: int) -> int:
+        """Leave out as many of the first that are gathered; return how many these were."""
+        known = min(items, len(self._gathered))
+        self._gathered = self._gathered[known:]
+        self._gathered_bytes = sum(text_bytes(value) + 1 for value in self._gathered)
+        return known
+
+    def _framed(self, items: list[Json]) -> Json:
+        if self.batcher.shared is None:
+            return {"Items": items}
+        return {"BatchInput": self.batcher.shared, "Items": items}
+
+
+@dataclass(slots=True)
 class Inputs:
     """Makes the inputs of a map run's children."""
 
     state: DistributedMap
-    batcher: BatchItems | None
+    _batches: Batches | None
     _visit: Visit
     _source: Json
     _index: int = 0  # of the next item
-    _frame_bytes: int = 0  # of a batch without any item
-    _gathered: list[Json] = field(default_factory=list)
-    _gathered_bytes: int = 0
 
     @classmethod
     def of(
@@ -80,19 +122,15 @@ class Inputs:
         state = machine.scopes[frame.scope].states[frame.state]
         assert isinstance(state, DistributedMap), state
         visit = Visit(execution, frame, now, random, 1.0, state.can_retry)
-        inputs = cls(state, command.batcher, visit, state.flow.selected(visit))
-        if command.batcher is not None:
-            inputs._frame_bytes = text_bytes(inputs._framed([]))
-        return inputs
+        batches = None if command.batcher is None else Batches(state.name, command.batcher)
+        return cls(state, batches, visit, state.flow.selected(visit))
 
     def skip(self, items: int) -> int:
         """Leave out as many of the next items: they have been given to children already.
 
         Return how many of them have yet to be taken from where the items come from.
         """
-        known = min(items, len(self._gathered))
-        self._gathered = self._gathered[known:]
-        self._gathered_bytes = sum(text_bytes(value) + 1 for value in self._gathered)
+        known = 0 if self._batches is None else self._batches.skip(items)
         self._index += items - known
         return items - known
 
@@ -104,37 +142,16 @@ class Inputs:
         for item in items:
             value = self.state.item_input(self._visit, self._source, self._index, item)
             self._index += 1
-            if self.batcher is None:
+            if self._batches is None:
                 check_size(value, self.state.name)
                 yield ChildInput(value, 1)
-                continue
-            size = text_bytes(value) + 1
-            if self._gathered and self._overflows(self.batcher, size):
-                yield self._batch()
-            self._gathered.append(value)
-            self._gathered_bytes += size
-            if len(self._gathered) == self.batcher.items_max:
-                yield self._batch()
+            else:
+                yield from self._batches.add(value)
 
     def rest(self) -> Iterator[ChildInput]:
         """Yield the last batch, if there is one."""
-        if self._gathered:
-            yield self._batch()
-
-    def _overflows(self, batcher: BatchItems, size: int) -> bool:
-        return self._frame_bytes + self._gathered_bytes + size > batcher.bytes_max
-
-    def _batch(self) -> ChildInput:
-        items, self._gathered, self._gathered_bytes = self._gathered, [], 0
-        value = self._framed(items)
-        check_size(value, self.state.name)
-        return ChildInput(value, len(items))
-
-    def _framed(self, items: list[Json]) -> Json:
-        assert self.batcher is not None
-        if self.batcher.shared is None:
-            return {"Items": items}
-        return {"BatchInput": self.batcher.shared, "Items": items}
+        if self._batches is not None:
+            yield from self._batches.rest()
 
 
 def _frame_of(execution: Execution, command: RunMap) -> Frame:

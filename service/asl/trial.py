@@ -34,9 +34,11 @@ from service.asl.execution import (
     OpenWait,
 )
 from service.asl.interpreter import TOLERANCE_CAUSE, Run
+from service.asl.map_run import Batches
 from service.asl.parser import TRIAL_STATE, Scope, StateMachine
 from service.asl.retry import Catcher, Failure, bounded, matches
 from service.asl.states.base import ForkingState, Goto, Park, State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.map import Map
 from service.asl.states.parallel import Parallel
 from service.asl.states.pass_ import Pass
@@ -53,8 +55,10 @@ _SHOWN: Final[Mapping[type[State], tuple[str, ...]]] = {
     Parallel: _RESULT,
     Map: (
         "afterInputPath",
+        "afterItemsPointer",
         "afterItemsPath",
         "afterItemSelector",
+        "afterItemBatcher",
         *_RESULT,
         "maxConcurrency",
         "toleratedFailureCount",
@@ -141,6 +145,7 @@ class Trial(Run):
     ) -> None:
         self._conditions = conditions
         self._data: dict[str, Json] = {}
+        self._distributed = state if isinstance(state, DistributedMap) else None
         self._tried = watched(state, conditions.items, self._data)
         execution = Execution.new(conditions.about)
         super().__init__(_alone(machine, self._tried), execution, now, random, 1.0)
@@ -295,16 +300,20 @@ class Trial(Run):
         if not isinstance(state, Map):
             return
         self._data.setdefault("maxConcurrency", 0)
-        is_jsonpath = isinstance(state.flow, JsonPathFlow)
-        if is_jsonpath:
+        distributed = self._distributed
+        reader = None if distributed is None else distributed.reader
+        if reader is not None and reader.config.get("ItemsPointer"):
+            self._data["afterItemsPointer"] = fork.items
+        if isinstance(state.flow, JsonPathFlow):
             self._data["afterItemsPath"] = fork.items
         try:
             inputs = self._inputs(frame, state, fork)
+            if state.item_selector is not None:
+                self._data["afterItemSelector"] = inputs
+            if distributed is not None and distributed.batcher is not None:
+                self._data["afterItemBatcher"] = self._batches(frame, distributed, inputs)
         except ExecutionError as error:
             self._fail_by(error, frame, state)
-            return
-        if is_jsonpath and state.item_selector is not None:
-            self._data["afterItemSelector"] = inputs
 
     def _inputs(self, frame: Frame, state: Map, fork: OpenFork) -> list[Json]:
         visit, inputs = self.visit(frame, state), []
@@ -312,6 +321,14 @@ class Trial(Run):
             inputs.append(state.branch(visit, fork, index).input)
             check_size(inputs[-1], state.name)
         return inputs
+
+    def _batches(self, frame: Frame, state: DistributedMap, inputs: list[Json]) -> list[Json]:
+        """Return what the children would be given, of a Map that has an ItemBatcher."""
+        assert state.batcher is not None
+        visit = self.visit(frame, state)
+        batches = Batches(state.name, state.batcher.of(state.flow.selected(visit), visit))
+        made = [batch for value in inputs for batch in batches.add(value)]
+        return [batch.value for batch in (*made, *batches.rest())]
 
     def _failure(self, error: ExecutionError, frame: Frame) -> Failure:
         # Observed: the cause does not name the state, as that of an execution does.

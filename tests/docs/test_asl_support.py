@@ -24,7 +24,7 @@ from service.asl.query.jsonata import expression, number_pictures
 from service.asl.query.jsonata import values as jsonata
 from service.asl.query.jsonata.functions import BUILTINS
 from service.asl.states import base, choice, distributed_map, fields, map, parallel, task, wait
-from tests.docs.pages import codes, read, rows, section
+from tests.docs.pages import blocks, codes, read, rows, section
 
 PAGE = read("docs/asl-support.md")
 LAMBDA = "arn:aws:lambda:us-east-1:000000000000:function:get_account"
@@ -124,6 +124,12 @@ def test_operators_and_functions_are_listed_and_no_others() -> None:
         name for cells in rows(section(PAGE, "## Paths and functions")) for name in codes(cells[1])
     ]
     assert {name for name in calls if name.startswith("States.")} == set(functions.FUNCTIONS)
+
+
+def test_the_distributed_map_that_is_shown_compiles() -> None:
+    (shown,) = blocks(PAGE, "json")
+    each = compile_definition(shown).scopes[""].states["ShipAll"]
+    assert isinstance(each, distributed_map.DistributedMap)
 
 
 def test_functions_of_jsonata_are_listed_and_no_others() -> None:

@@ -24,11 +24,13 @@ from service.api.stepfunctions.results import check_result
 from service.asl import TIMEOUT, About, Json, Random, StateMachine, Status
 from service.asl.parser import TRIAL_STATE, compile_trial
 from service.asl.states.base import ForkingState, State
+from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.task import Task
 from service.asl.trial import Conditions, Ending, Outcome, Trial, find_state, task_alone
 from service.asl.values import PAYLOAD_BYTES_MAX, exceeds
 from service.engine.arns import Arns
 from service.engine.express import Express
+from service.tasks.item_formats import BadItems, read_text
 
 _FORK_WITHOUT_MOCK: Final = (
     "TestState API does not support Map or Parallel states. "
@@ -153,7 +155,7 @@ class Trials:
             role_arn=request.role_arn,
             variables=_variables(request.variables),
             context=None if request.context is None else read_context(request.context, state),
-            items=_items(configuration.map_item_reader_data),
+            items=_items(configuration.map_item_reader_data, state),
             retries=configuration.retrier_retry_count,
         )
 
@@ -280,14 +282,18 @@ def _variables(text: str) -> dict[str, Json]:
     return variables
 
 
-def _items(text: str | None) -> list[Json] | None:
-    """Return what a Map's ItemReader is said to have read, which is one JSON array."""
+def _items(text: str | None, state: State) -> list[Json] | None:
+    """Return the items in what a Map's ItemReader is said to have read, in the form of its source.
+
+    API reference, TestStateConfiguration: the data are given "as found in its original source".
+    """
     if text is None:
         return None
-    items = _parsed("mapItemReaderData", text)
-    if not isinstance(items, list):
-        raise invalid("mapItemReaderData must be a JSON array")
-    return items
+    reader = state.reader if isinstance(state, DistributedMap) else None
+    try:
+        return [*read_text(text, {} if reader is None else reader.config, "mapItemReaderData")]
+    except BadItems as error:
+        raise invalid(str(error)) from None
 
 
 def _parsed(name: str, text: str) -> Json:

@@ -378,15 +378,78 @@ async def test_failure_by_a_state_within_is_one_of_a_branch(client: Client) -> N
     assert (await client.tell(state, mock=BROKEN))["status"] == "FAILED"
 
 
-async def test_items_of_a_reader_are_those_given(client: Client) -> None:
+def _reading(**config: Json) -> dict[str, Any]:
     reader = {
         "Resource": "arn:aws:states:::s3:getObject",
-        "ReaderConfig": {"InputType": "JSON"},
+        "ReaderConfig": config,
         "Parameters": {"Bucket": "b", "Key": "k"},
     }
-    state = {**MAP, "ItemProcessor": DISTRIBUTED, "ItemReader": reader}
-    asked: Any = {"mock": _mock([1, 2]), "stateConfiguration": {"mapItemReaderData": "[7, 8]"}}
-    assert (await client.inspect(state, {}, **asked))["afterItemsPath"] == [7, 8]
+    return {**MAP, "ItemProcessor": DISTRIBUTED, "ItemReader": reader}
+
+
+FIRST_ROW: dict[str, Json] = {"InputType": "CSV", "CSVHeaderLocation": "FIRST_ROW"}
+
+
+@pytest.mark.parametrize(
+    ("config", "data", "items"),
+    [
+        ({"InputType": "JSON"}, "[7, 8]", [7, 8]),
+        ({"InputType": "JSONL"}, '{"a": 7}\n\n8\n', [{"a": 7}, 8]),
+        (FIRST_ROW, 'a,b\r\n7,"x\ny"\r\n', [{"a": "7", "b": "x\ny"}]),
+        ({**FIRST_ROW, "CSVDelimiter": "PIPE"}, "a|b\n7|8\n", [{"a": "7", "b": "8"}]),
+    ],
+)
+async def test_data_of_a_reader_have_the_form_of_their_source(
+    client: Client, config: dict[str, Json], data: str, items: list[Json]
+) -> None:
+    asked: Any = {"mock": _mock([1]), "stateConfiguration": {"mapItemReaderData": data}}
+    assert (await client.inspect(_reading(**config), {}, **asked))["afterItemsPath"] == items
+
+
+async def test_inspection_of_a_distributed_map_shows_what_pointer_and_batcher_make(
+    client: Client,
+) -> None:
+    state = {
+        **_reading(InputType="JSON", ItemsPointer="/a"),
+        "ItemSelector": {"v.$": "$$.Map.Item.Value"},
+        "ItemBatcher": {"MaxItemsPerBatch": 2, "BatchInput": {"k.$": "$.k"}},
+    }
+    asked: Any = {"mock": _mock([1]), "stateConfiguration": {"mapItemReaderData": '{"a": [7,8,9]}'}}
+    told = await client.inspect(state, {"k": "K"}, **asked)
+    selected: list[Json] = [{"v": 7}, {"v": 8}, {"v": 9}]
+    assert {name: told[name] for name in told if name.startswith("afterItem")} == {
+        "afterItemsPointer": [7, 8, 9],
+        "afterItemsPath": [7, 8, 9],
+        "afterItemSelector": selected,
+        "afterItemBatcher": [
+            {"BatchInput": {"k": "K"}, "Items": selected[:2]},
+            {"BatchInput": {"k": "K"}, "Items": selected[2:]},
+        ],
+    }
+
+
+async def test_batcher_that_cannot_be_evaluated_fails_the_map(client: Client) -> None:
+    state = {**MAP, "ItemProcessor": DISTRIBUTED, "ItemBatcher": {"MaxItemsPerBatchPath": "$[0]"}}
+    told = await client.tell(state, [0], mock=_mock([1]))
+    assert told == {
+        "status": "FAILED",
+        "error": "States.Runtime",
+        "cause": "MaxItemsPerBatchPath must be greater than zero.",
+    }
+
+
+async def test_inspection_in_jsonata_shows_the_selected_items_but_no_paths(client: Client) -> None:
+    state = {
+        **MAP,
+        "QueryLanguage": "JSONata",
+        "Items": "{% $states.input %}",
+        "ItemSelector": {"v": "{% $states.context.Map.Item.Value %}"},
+    }
+    assert await client.inspect(state, [7, 8], mock=_mock([1, 2])) == {
+        "input": [7, 8],
+        "afterItemSelector": [{"v": 7}, {"v": 8}],
+        "maxConcurrency": 0,
+    }
 
 
 # ---------------------------------------------------------------- which state, and what it sees
@@ -490,7 +553,13 @@ BOTH = {"result": "1", **BROKEN}
          "Map iteration failure count must be less than or equal to the number of Map iterations"),
         (PASS, {"variables": "[]"}, "variables must be a JSON object"),
         (MAP, {"mock": {"result": "[1]"}, "stateConfiguration": {"mapItemReaderData": "{}"}},
-         "mapItemReaderData must be a JSON array"),
+         "mapItemReaderData does not hold a JSON array"),
+        (_reading(InputType="JSONL"), {"mock": {"result": "[1]"},
+                                       "stateConfiguration": {"mapItemReaderData": "1\nx"}},
+         "mapItemReaderData: line 2: not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (_reading(InputType="JSON", ItemsPointer="/a"), {"mock": {"result": "[1]"},
+                                       "stateConfiguration": {"mapItemReaderData": "{}"}},
+         "mapItemReaderData: ItemsPointer '/a' leads nowhere"),
     ],
 )  # fmt: skip
 async def test_parameters_that_do_not_go_together_are_refused(
