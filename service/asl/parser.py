@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from service.asl.advice import advice_on
 from service.asl.document import (
     Document,
     MalformedDocument,
@@ -146,6 +147,18 @@ def compile_trial(text: str, *, is_state: bool) -> StateMachine:
         name = f'"{TRIAL_STATE}"'
         document = parse_document(f'{{"StartAt": {name}, "States": {{{name}: {text}}}}}')
     return _compile(document, _Compiler(is_trial=True, is_state=True))
+
+
+def warnings_of(text: str) -> list[TextProblem]:
+    """Return what in a definition is valid but hardly meant; nothing of a text that is no JSON."""
+    try:
+        document = _parse(text)
+    except InvalidDefinition:
+        return []
+    problems = Problems()
+    for code, message, pointer in advice_on(document.value):
+        problems.add(pointer, message, code)
+    return _placed(problems, document)
 
 
 def _parse(text: str) -> Document:

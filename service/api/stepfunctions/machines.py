@@ -14,6 +14,7 @@ from service.api.stepfunctions.names import check_name, check_role, machine_arn
 from service.api.stepfunctions.pages import position_of, token_of
 from service.api.stepfunctions.protocol import Action, Members
 from service.asl import InvalidDefinition, Json, Problem, StateMachine, compile_definition
+from service.asl.parser import warnings_of
 from service.engine.arns import Arns
 from service.engine.catalog import (
     Machine,
@@ -193,10 +194,14 @@ class Machines:
             problems = error.problems
         else:
             problems = ()
+        diagnostics = [_diagnostic(problem, "ERROR") for problem in problems]
+        if request.severity == "WARNING":
+            warnings = await asyncio.to_thread(warnings_of, request.definition)
+            diagnostics += [_diagnostic(problem, "WARNING") for problem in warnings]
         return {
             "result": "FAIL" if problems else "OK",
-            "diagnostics": [_diagnostic(problem) for problem in problems[:size]],
-            "truncated": len(problems) > size,
+            "diagnostics": diagnostics[:size],
+            "truncated": len(diagnostics) > size,
         }
 
     async def _compiled(self, text: str, type: str) -> StateMachine:
@@ -269,10 +274,10 @@ def _logging(logging: requests.Logging | None) -> str | None:
     return documents.dumps(kept).decode()
 
 
-def _diagnostic(problem: Problem) -> Json:
+def _diagnostic(problem: Problem, severity: str) -> Json:
     """Return a problem as ValidateStateMachineDefinition tells it."""
     diagnostic: Members = {
-        "severity": "ERROR",
+        "severity": severity,
         "code": problem.code,
         "message": problem.message,
     }

@@ -388,6 +388,27 @@ async def test_a_definition_is_checked_without_a_machine(api: Api) -> None:
     ]
 
 
+async def test_warnings_are_told_when_asked_for_and_fail_nothing(api: Api) -> None:
+    states = {"Only": {"Type": "Pass", "Parameters": {"a": ["$", {"b": "$.b"}]}, "End": True}}
+    text = json.dumps({"StartAt": "Only", "States": states})
+    silent = await api.call("ValidateStateMachineDefinition", definition=text)
+    assert silent == {"result": "OK", "diagnostics": [], "truncated": False}
+    warned = await api.call("ValidateStateMachineDefinition", definition=text, severity="WARNING")
+    assert warned == {
+        "result": "OK",
+        "diagnostics": [
+            {
+                "severity": "WARNING",
+                "code": "NO_DOLLAR",
+                "message": "The value looks like a path or a function, "
+                "but the name does not end with .$",
+                "location": "/States/Only/Parameters/a[1]/b",
+            }
+        ],
+        "truncated": False,
+    }
+
+
 async def test_diagnostics_end_at_the_number_asked_for(api: Api) -> None:
     states = {f"S{n}": {"Type": "Pass", "Next": "Gone"} for n in range(5)}
     text = json.dumps({"StartAt": "S0", "States": states})
