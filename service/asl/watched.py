@@ -8,19 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from service.asl.computed import Computed, JsonataFlow
+from service.asl.computed import Computed, DataFlow, JsonataFlow
 from service.asl.context import Visit
 from service.asl.dataflow import JsonPathFlow
 from service.asl.query.expressions import Expressions
 from service.asl.states.base import State
-from service.asl.states.distributed_map import DistributedMap
+from service.asl.states.distributed_map import DistributedMap, Reader
 from service.asl.states.map import Amount, Map
 from service.asl.values import Json
 
 
 def watched(state: State, items: list[Json] | None, data: dict[str, Json]) -> State:
     """Return the same state, whose fields note in `data` what they make."""
+    reader = None
     if isinstance(state, DistributedMap):
+        reader = state.reader
         state = state.inline()
     flow = state.flow
     watch = _WatchedPaths if isinstance(flow, JsonPathFlow) else _WatchedExpressions
@@ -28,7 +30,8 @@ def watched(state: State, items: list[Json] | None, data: dict[str, Json]) -> St
     if not isinstance(watched, Map):
         return watched
     if items is not None:
-        watched = replace(watched, items=Computed(Expressions("Items", items, None, [])))
+        given = _GivenItems(Expressions("Items", items, None, []), reader=reader, flow=flow)
+        watched = replace(watched, items=given)
     return replace(
         watched,
         max_concurrency=_watched_amount(watched.max_concurrency, data),
@@ -78,6 +81,20 @@ class _WatchedExpressions(JsonataFlow):
     def output(self, visit: Visit, result: Json) -> Json:
         self.data["result"] = result
         return JsonataFlow.output(self, visit, result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GivenItems(Computed):
+    """The items that a reader is said to have found, no more of them than it may read."""
+
+    reader: Reader | None
+    flow: DataFlow
+
+    def items(self, visit: Visit) -> list[Json]:
+        items = Computed.items(self, visit)
+        if self.reader is None:
+            return items
+        return items[: self.reader.most(self.flow.selected(visit), visit)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

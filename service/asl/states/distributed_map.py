@@ -86,9 +86,13 @@ class Reader:
     def of(self, value: Json, visit: Visit) -> ReadItems:
         """Return what is to be read. Raise ExecutionError when the fields do not say."""
         config = dict(self.config)
-        if self.items_max is not None:
-            config["MaxItems"] = _positive(self.items_max, value, visit)
+        if (most := self.most(value, visit)) is not None:
+            config["MaxItems"] = most
         return ReadItems(self.call.action, self.call.of(value, visit), config)
+
+    def most(self, value: Json, visit: Visit) -> int | None:
+        """Return MaxItems, or None. Raise ExecutionError when the field does not say."""
+        return None if self.items_max is None else _positive(self.items_max, value, visit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,6 +394,8 @@ FIRST_ROW: dict[str, Json] = {"InputType": "CSV", "CSVHeaderLocation": "FIRST_RO
     ("config", "data", "items"),
     [
         ({"InputType": "JSON"}, "[7, 8]", [7, 8]),
+        ({"InputType": "JSON", "MaxItems": 1}, "[7, 8]", [7]),
+        ({"InputType": "JSON", "MaxItemsPath": "$.most"}, "[7, 8, 9]", [7, 8]),
         ({"InputType": "JSONL"}, '{"a": 7}\n\n8\n', [{"a": 7}, 8]),
         (FIRST_ROW, 'a,b\r\n7,"x\ny"\r\n', [{"a": "7", "b": "x\ny"}]),
         ({**FIRST_ROW, "CSVDelimiter": "PIPE"}, "a|b\n7|8\n", [{"a": "7", "b": "8"}]),
@@ -403,7 +405,8 @@ async def test_data_of_a_reader_have_the_form_of_their_source(
     client: Client, config: dict[str, Json], data: str, items: list[Json]
 ) -> None:
     asked: Any = {"mock": _mock([1]), "stateConfiguration": {"mapItemReaderData": data}}
-    assert (await client.inspect(_reading(**config), {}, **asked))["afterItemsPath"] == items
+    told = await client.inspect(_reading(**config), {"most": 2}, **asked)
+    assert told["afterItemsPath"] == items
 
 
 async def test_inspection_of_a_distributed_map_shows_what_pointer_and_batcher_make(
