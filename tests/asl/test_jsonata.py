@@ -106,6 +106,7 @@ def test_only_a_text_that_is_all_braces_holds_an_expression(text: str, inside: s
         ("1 ! 2", 'S0204: Unknown operator: "!"'),
         ("'it\\'s'", 'S0103: Unsupported escape sequence: \\"\'"'),
         ("/* no end", "S0106: Comment has no closing tag"),
+        ("1 + 2e+400", 'S0102: Number out of range: "2e+400"'),
         ("(" * 5_000, "The expression is nested too deeply"),
     ],
 )

@@ -45,6 +45,9 @@ MESSAGES: Final = {
 }
 
 
+_NUMBER: Final = re.compile(r"[0-9.]+(?:[eE][-+]?[0-9]+)?")
+
+
 class UnsupportedPattern(Exception):
     """A regular expression that cannot be matched in linear time, or is none."""
 
@@ -87,6 +90,9 @@ def parser_error(error: Exception, text: str) -> tuple[str, int]:
     template = MESSAGES.get(code)
     if template is None:
         return str(error), error.location
-    shown = iter((error.current, error.expected, error.extra))
+    current = error.current
+    if code == "S0102" and (number := _NUMBER.match(text, error.location)):
+        current = number[0]  # the library does not tell which it is
+    shown = iter((current, error.expected, error.extra))
     message = re.sub(r"\{\{\w+\}\}", lambda _: f'"{next(shown, "")}"', template)
     return f"{code}: {message}", error.location
