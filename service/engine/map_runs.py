@@ -2,8 +2,8 @@
 
 A run that its execution no longer waits for (it was stopped or timed out, a branch was given up)
 ends as ABORTED, and its children with it. That is done after the commit that says so. What a crash
-prevents then is made up for: when an execution is taken up from its row, and for executions that
-are over by the sweep.
+or an outage prevents then is made up for: when an execution is taken up from its row, and by the
+sweep for executions that are over and runs whose children were not all stopped.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class MapRuns:
                 log.exception("map_run_not_stopped", map_run=str(run.id))
 
     async def sweep(self, limit: int) -> None:
-        """Stop runs whose execution is over. Raises Unavailable."""
+        """Stop runs whose execution is over, or whose stop was cut off. Raises Unavailable."""
         for run in await self._maps.forsaken(limit):
             self._stop_later(run)
 
@@ -131,12 +131,16 @@ class MapRuns:
             self._to_stop.put_nowait(run)
 
     async def _stop(self, run: Key) -> None:
-        """End a run as ABORTED with its children, unless it has ended by itself."""
+        """End a run as ABORTED with its children, unless it has ended by itself.
+
+        Until it is noted that they have been stopped, the sweep finds the run again.
+        """
         if await self._maps.end(run, Status.ABORTED, None):
             await self._stop_children(run)
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._stop_later, run)
         elif await self._maps.status(run) is Status.ABORTED:
             await self._stop_children(run)
+            await self._maps.stopped(run)
 
     async def _stop_children(self, run: Key) -> None:
         """Stop every child that runs, wherever it does."""

@@ -317,6 +317,26 @@ async def test_children_of_an_execution_that_ended_unseen_are_stopped_by_the_swe
         await until(lambda: statuses(s) == {"ABORTED": 2})
 
 
+async def test_children_whose_stop_was_cut_off_are_stopped_by_the_sweep() -> None:
+    item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
+    async with small(machines={"all": only(each(item))}) as s:
+        key = await s.start("all", [1, 2])
+        await until(lambda: statuses(s) == {"RUNNING": 2})
+        running, cut = s.store.map_runs.running, asyncio.Event()
+
+        async def cut_off(*asked: Any) -> Any:
+            cut.set()
+            raise Unavailable("cut while its children were being stopped")
+
+        s.store.map_runs.running = cut_off  # type: ignore[method-assign]
+        await s.engine.stop(key)
+        await cut.wait()
+        s.store.map_runs.running = running  # type: ignore[method-assign]
+        assert (statuses(s), runs(s)) == ({"RUNNING": 2}, [("ABORTED", None)])
+        await s.engine._sweep()
+        await until(lambda: statuses(s) == {"ABORTED": 2})
+
+
 async def test_what_an_execution_no_longer_waits_for_is_stopped_when_it_is_taken_up() -> None:
     item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
     wait: Json = {"Type": "Wait", "Seconds": 3600, "End": True}

@@ -59,7 +59,8 @@ HOT: dict[str, set[str]] = {
     "map_run_children": {"executions_pkey: bucket id id"},
     "running_children": {"executions_pkey: bucket id id"},
     "ended_children": {KEY},
-    "map_runs_of": {"map_runs_running: bucket execution_id"},
+    "map_run_stopped": {"map_runs_pkey: bucket id"},
+    "map_runs_of": {"map_runs_open: bucket execution_id"},
 }
 
 FILL = """
