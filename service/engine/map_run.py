@@ -39,7 +39,7 @@ from service.engine.committer import BATCH_UNITS_MAX
 from service.engine.express import Express
 from service.engine.ids import child_index, child_key, map_run_key
 from service.engine.map_express import ExpressChildren
-from service.engine.map_items import ItemFeed
+from service.engine.map_items import ItemFeed, count
 from service.engine.map_ports import Child, EngineStore, ItemFiles, NewMapRun
 from service.engine.map_results import NO_FOLDER, Results, child_name, children_of
 from service.engine.ports import (
@@ -195,8 +195,7 @@ class MapRun:
             raise ExecutionError(ITEM_READER_FAILED, NO_FOLDER)
         if command.tolerated_percentage is not None:
             # A percentage is one of all items, which only reading them tells.
-            items = files.items(command.reader)
-            self._tally.total = await asyncio.to_thread(lambda: sum(1 for _ in items))
+            self._tally.total = await count(files.items(command.reader))
         return ItemFeed(files.items(command.reader), self._inputs(), is_blocking=True)
 
     # ---------------------------------------------------------------- starting children

@@ -22,7 +22,7 @@ from service.engine.map_ports import EngineStore, ItemFiles
 from service.engine.map_run import Forsaken, MapRun, Parts
 from service.engine.ports import Contended, Key, Overloaded, Unavailable
 from service.engine.turn import Tenure
-from service.engine.worker import Worker
+from service.engine.worker import BROKEN_DELAY_SECONDS, Worker
 
 log = structlog.get_logger()
 
@@ -32,6 +32,9 @@ RUNS_TO_STOP_MAX: Final = 10_000
 
 FORSAKEN_CAUSE: Final = "The map run was stopped."
 RETRY_SECONDS: Final = 1.0
+# After which children that could not be taken up are stopped once more: long enough for one that
+# cannot be read to be claimed in between, and so in the end to be buried.
+UNREADABLE_DELAY_SECONDS: Final = 2 * BROKEN_DELAY_SECONDS
 # A run that another process drives may start one more slice before it learns that it was stopped.
 SETTLE_SECONDS: Final = 2.5
 
@@ -146,8 +149,9 @@ class MapRuns:
         """Stop every child that runs, wherever it does."""
         first, last = child_key(run, 0).id, child_key(run, CHILDREN_MAX - 1).id
         while running := await self._maps.running(run.bucket, first, last, STOPPED_AT_ONCE):
+            first = running[0].id  # those before it have ended, and may be very many
             claims = await self._store.seize(self._worker.id, running)
             await self._worker.adopt(claims, Stopped())
             ended = await asyncio.gather(*(self._worker.ended(claim.key) for claim in claims))
             if claims and not any(ended):
-                await asyncio.sleep(RETRY_SECONDS)  # none could be taken up: an outage, most likely
+                await asyncio.sleep(UNREADABLE_DELAY_SECONDS)

@@ -95,6 +95,7 @@ class Worker:
         self._background: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        self._leaves_maps = False
 
     # What comes in
 
@@ -265,7 +266,9 @@ class Worker:
             tenure.performing.pop(command_id).cancel()
         if tenure.is_alone:
             tenure.over.set()
-        if not self._perform(tenure) or tenure.inbox:
+        if self._leaves_maps and not tenure.inbox and _waits_for_maps_alone(execution):
+            self._forget(tenure)
+        elif not self._perform(tenure) or tenure.inbox:
             self._queue(tenure)
 
     def _ended(self, tenure: Tenure) -> None:
@@ -508,10 +511,12 @@ class Worker:
         await self.committer.drained()
 
     def leave_maps(self) -> None:
-        """Let executions leave memory that wait for map runs alone: others go on with them."""
+        """Let executions leave memory that wait for map runs alone, or come to: others go on with
+        them.
+        """
+        self._leaves_maps = True
         for tenure in list(self._tenures.values()):
-            execution = tenure.execution
-            if execution.open_maps and not execution.open_tasks and not tenure.is_queued:
+            if not tenure.is_queued and _waits_for_maps_alone(tenure.execution):
                 self._forget(tenure)
 
     def close(self) -> None:
@@ -521,3 +526,7 @@ class Worker:
             self._forget(tenure)
         for task in self._background:
             task.cancel()
+
+
+def _waits_for_maps_alone(execution: Execution) -> bool:
+    return bool(execution.open_maps) and not execution.open_tasks

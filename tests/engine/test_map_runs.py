@@ -7,9 +7,12 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from service import metrics
 from service.asl import ExecutionError, HistoryEvent, Json, Status
@@ -17,7 +20,7 @@ from service.asl.commands import ReadItems
 from service.asl.errors import ITEM_READER_FAILED
 from service.asl.map_run import Tally
 from service.documents import loads
-from service.engine import map_run, map_runs
+from service.engine import map_items, map_run, map_runs, worker
 from service.engine.ids import child_index, child_key, map_run_key, new_id, run_of
 from service.engine.ports import Key, Task, Unavailable
 from tests.engine.harness import Handlers, bench, definition, task
@@ -428,6 +431,96 @@ async def test_a_run_under_way_does_not_hold_up_a_shutdown_and_is_left_to_others
         await s.engine.close()
         assert (s.row(key).is_running, s.at(key).owner) == (True, None)
         assert s.at(key).due_at is not None
+
+
+async def test_a_run_whose_execution_is_being_stored_does_not_hold_up_a_shutdown() -> None:
+    item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
+    async with small(machines={"all": only(each(item))}, shutdown_seconds=60.0) as s:
+        key = await s.start("all", ["a", "b"])
+        await until(lambda: statuses(s) == {"RUNNING": 2})
+        s.store.may_begin.clear()
+        s.engine._worker.nudge(key)
+        closing = asyncio.ensure_future(s.engine.close())
+        await until(lambda: s.engine.reasons().get("engine.map_runs"))
+        await asyncio.sleep(0)
+        s.store.may_begin.set()
+        async with asyncio.timeout(5):
+            await closing
+        assert (s.row(key).is_running, s.at(key).owner) == (True, None)
+
+
+async def test_ended_runs_are_deleted_after_the_retention_however_many_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("service.engine.engine.ROWS_AT_ONCE", 1)
+    async with small(machines={"all": only(each())}) as s:
+        for _ in range(3):
+            await s.ended(await s.start("all", [1]))
+        for row in s.store.map_runs.rows.values():
+            assert row.stopped_at is not None
+            row.stopped_at -= timedelta(days=31)
+        await s.engine._tidy()
+        assert s.store.map_runs.rows == {}
+
+
+async def test_a_child_that_cannot_be_read_does_not_keep_its_run_from_ending(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "BROKEN_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr(map_runs, "UNREADABLE_DELAY_SECONDS", 0.05)
+    item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
+    async with small(machines={"all": only(each(item))}) as s:
+        key = await s.start("all", [1, 2])
+        await until(lambda: statuses(s) == {"RUNNING": 2})
+        child = min(k for k in s.store.executions if k != key)
+        s.store.put(child, document=b"nonsense")
+        await s.engine.stop(key)
+
+        def is_over() -> bool:
+            s.engine._timers.due.set()  # a poll comes once a second
+            return statuses(s) == {"ABORTED": 1, "FAILED": 1}
+
+        with capture_logs():  # which saves the time of writing tracebacks
+            await until(is_over)
+        assert s.at(child).error == worker.UNREADABLE
+
+
+async def test_children_that_have_ended_are_not_looked_at_again_by_a_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(map_runs, "STOPPED_AT_ONCE", 2)
+    item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
+    async with small(machines={"all": only(each(item))}) as s:
+        key = await s.start("all", list(range(6)))
+        await until(lambda: statuses(s) == {"RUNNING": 6})
+        running, asked = s.store.map_runs.running, list[int]()
+
+        async def noted(bucket: int, first: UUID, last: UUID, limit: int) -> Any:
+            asked.append(child_index(first))
+            return await running(bucket, first, last, limit)
+
+        s.store.map_runs.running = noted  # type: ignore[method-assign]
+        await s.engine.stop(key)
+        await until(lambda: statuses(s) == {"ABORTED": 6})
+        await until(lambda: len(asked) == 4)
+        assert asked == [0, 0, 2, 4]
+
+
+async def test_counting_items_ends_with_whoever_asked() -> None:
+    read = 0
+
+    def endless() -> Iterator[Json]:
+        nonlocal read
+        while True:
+            read += 1
+            yield None
+
+    counting = asyncio.ensure_future(map_items.count(endless()))
+    await until(lambda: read > map_items.COUNTED_AT_ONCE)
+    counting.cancel()
+    async with asyncio.timeout(5):
+        await asyncio.get_running_loop().shutdown_default_executor()
+    assert read % map_items.COUNTED_AT_ONCE == 0
 
 
 async def test_a_run_that_was_stopped_by_itself_fails_its_execution(
