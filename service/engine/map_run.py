@@ -214,7 +214,7 @@ class MapRun:
                 break
             await self._check()
             await self._start(children)
-        await self._stored()
+        await self._stored(self._storing)
         while self._in_flight and not self._tally.is_exceeded:
             await self._express.store()
             if self._in_flight:
@@ -265,7 +265,9 @@ class MapRun:
             raise Forsaken(str(self.key.id))
 
     async def _start(self, children: list[ChildInput]) -> None:
-        worker, storing = self._parts.worker, list[asyncio.Future[None]]()
+        worker = self._parts.worker
+        # Known before anything is waited for: whoever stops the children waits for them first.
+        before, self._storing = self._storing, []
         for child in children:
             key = child_key(self.key, self._started)
             name = child_name(self.key, self._started)
@@ -276,20 +278,18 @@ class MapRun:
                 await self._begin_express(key, about)
                 continue
             try:
-                storing.append(worker.start(self._program, about, key))
+                self._storing.append(worker.start(self._program, about, key))
             except ExecutionAlreadyExists as error:
                 # An earlier performance, cut off, started it: stored or given up in a moment.
                 raise Contended(f"the child {name} is being stored") from error
         started = metrics.child(
             metrics.EXECUTIONS_STARTED, metrics.bounded("machine", self._machine)
         )
-        started.inc(len(storing))
-        await self._stored()
-        self._storing = storing
+        started.inc(len(self._storing))
+        await self._stored(before)
 
-    async def _stored(self) -> None:
-        """Return when the slice before is stored: no more than two are on their way."""
-        storing, self._storing = self._storing, []
+    async def _stored(self, storing: list[asyncio.Future[None]]) -> None:
+        """Return when a slice is stored: the one before the last, or at the end the last."""
         for outcome in await asyncio.gather(*storing, return_exceptions=True):
             if isinstance(outcome, Rejected):
                 cause = f"The database refuses the input of a child execution: {outcome}"

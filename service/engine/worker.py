@@ -156,19 +156,28 @@ class Worker:
         """Take in claimed executions and go on with each where its checkpoint stands."""
         for claim in claims:
             self.surroundings.clock.observe(claim.claimed_at)
-            held = self._tenures.get(claim.key)
-            if held is not None and held.epoch >= claim.epoch:
-                for event in events:
-                    self.deliver(held, event)
-            elif claim.claims >= SUSPECT_FROM_CLAIMS and not events:
+            if self._is_held(claim, events):
+                continue
+            if claim.claims >= SUSPECT_FROM_CLAIMS and not events:
                 self.quarantine.add(claim)
                 self._note_room()
             else:
                 await self._adopt(claim, *events)
 
+    def _is_held(self, claim: Claim, events: Sequence[Event]) -> bool:
+        """Tell whether a claim, or a later one, is in memory; then the events happen to that."""
+        held = self._tenures.get(claim.key)
+        if held is None or held.epoch < claim.epoch:
+            return False
+        for event in events:
+            self.deliver(held, event)
+        return True
+
     async def _adopt(self, claim: Claim, *events: Event, is_alone: bool = False) -> Tenure | None:
         try:
             machine = await self._machines.pinned(claim.definition)
+            if self._is_held(claim, events):
+                return None  # taken up meanwhile: each lane looks for what an outage left behind
             tenure = self._tenure(claim, machine)
             tenure.is_alone = is_alone
             self._replace(tenure)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -18,7 +19,7 @@ from uuid import uuid4
 from service.asl import ExecutionError, Json
 from service.asl.commands import ReadItems
 from service.asl.errors import ITEM_READER_FAILED, RESULT_WRITER_FAILED
-from service.asl.states.distributed_map import LIST_OBJECTS
+from service.asl.states.distributed_map import LIST_OBJECTS, MAP_RUN_ITEMS_MAX
 from service.tasks.item_formats import BadItems, read_file
 
 # S3 user guide, "Bucket naming rules", "Object key naming": the least that keeps paths inside.
@@ -35,16 +36,14 @@ class FolderBuckets:
         self._root = root
 
     def items(self, reader: ReadItems) -> Iterator[Json]:
-        """Yield the items that an ItemReader asks for.
+        """Yield the items that an ItemReader asks for; what is beyond MAP_RUN_ITEMS_MAX is left.
 
         Raise ExecutionError("States.ItemReaderFailed") when they cannot be read.
         """
-        items_max = reader.config.get("MaxItems")
+        items_max = reader.config.get("MaxItems", MAP_RUN_ITEMS_MAX)
+        assert isinstance(items_max, int), items_max
         try:
-            for index, item in enumerate(self._read(reader)):
-                if isinstance(items_max, int) and index >= items_max:
-                    return
-                yield item
+            yield from islice(self._read(reader), items_max)
         except (BadItems, OSError, UnicodeError) as error:
             raise ExecutionError(ITEM_READER_FAILED, _words(error)) from error
 

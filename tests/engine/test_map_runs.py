@@ -6,7 +6,8 @@ import asyncio
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -22,7 +23,8 @@ from service.asl.map_run import Tally
 from service.documents import loads
 from service.engine import map_items, map_run, map_runs, worker
 from service.engine.ids import child_index, child_key, map_run_key, new_id, run_of
-from service.engine.ports import Key, Task, Unavailable
+from service.engine.ports import Key, NewExecution, Rejected, Task, Unavailable
+from service.store.memory import MemoryTransaction
 from tests.engine.harness import Handlers, bench, definition, task
 from tests.engine.small import Small, small, until
 from tests.engine.test_express import NOON
@@ -483,6 +485,32 @@ async def test_a_child_that_cannot_be_read_does_not_keep_its_run_from_ending(
         with capture_logs():  # which saves the time of writing tracebacks
             await until(is_over)
         assert s.at(child).error == worker.UNREADABLE
+
+
+async def test_children_still_being_stored_when_the_run_fails_are_stopped_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(map_run, "SLICE", 1)
+    insert, may_be_stored = MemoryTransaction.insert, asyncio.Event()
+
+    async def refusing(tx: MemoryTransaction, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+        inputs = [row.input for row in rows]
+        if '"refused"' in inputs:
+            raise Rejected("a value that no column holds")
+        if inputs == ['"fine"']:
+            await may_be_stored.wait()
+        return await insert(tx, rows)
+
+    monkeypatch.setattr(MemoryTransaction, "insert", refusing)
+    item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
+    async with small(machines={"all": only(each(item))}) as s:
+        key = await s.start("all", ["refused", "fine"])
+        with suppress(TimeoutError):
+            await until(lambda: runs(s) == [("FAILED", None)], 0.1)
+        may_be_stored.set()
+        at = await s.ended(key)
+        assert (at.status, at.error) == ("FAILED", "States.Runtime")
+        assert statuses(s) == {"ABORTED": 1}
 
 
 async def test_children_that_have_ended_are_not_looked_at_again_by_a_stop(

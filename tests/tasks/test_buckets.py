@@ -12,7 +12,7 @@ import pytest
 
 from service.asl import ExecutionError, Json
 from service.asl.commands import ReadItems
-from service.tasks import FolderBuckets
+from service.tasks import FolderBuckets, buckets
 from service.tasks.item_formats import CHUNK_CHARACTERS, ITEM_CHARACTERS_MAX
 
 JSON_FILE = {"InputType": "JSON"}
@@ -91,6 +91,14 @@ def test_a_pointer_leads_to_the_array(bucket: Path) -> None:
     assert items(bucket, pointed) == [1, 2]
     assert "leads nowhere" in failure(bucket, {**JSON_FILE, "ItemsPointer": "/a/7"})
     assert "to an array" in failure(bucket, {**JSON_FILE, "ItemsPointer": "/a/0"})
+
+
+def test_no_more_items_are_read_than_a_run_may_have(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "MAP_RUN_ITEMS_MAX", 2)
+    (bucket / "f").write_text("[1, 2, 3]")
+    assert items(bucket, JSON_FILE) == [1, 2]
 
 
 @pytest.mark.parametrize("token", ["1" * 5_000, "01", "\u0661", "-1", "+1"])
@@ -303,9 +311,9 @@ def test_an_object_that_is_not_there_is_refused_by_its_name(bucket: Path) -> Non
 
 
 def test_an_object_is_written_in_one_step_in_place_of_another(bucket: Path) -> None:
-    buckets = FolderBuckets(bucket.parent)
-    assert buckets.write("data", "a/b.json", [b"[1,", b"2]"]) == 5
-    assert buckets.write("data", "a/b.json", [b"[]"]) == 2
+    folder = FolderBuckets(bucket.parent)
+    assert folder.write("data", "a/b.json", [b"[1,", b"2]"]) == 5
+    assert folder.write("data", "a/b.json", [b"[]"]) == 2
     assert [path.name for path in (bucket / "a").iterdir()] == ["b.json"]
     assert (bucket / "a" / "b.json").read_bytes() == b"[]"
 
@@ -330,15 +338,15 @@ def test_a_draft_that_a_kill_left_behind_is_no_object(bucket: Path) -> None:
 
 
 def test_a_write_that_fails_leaves_what_was_there(bucket: Path) -> None:
-    buckets = FolderBuckets(bucket.parent)
-    buckets.write("data", "f", [b"old"])
+    folder = FolderBuckets(bucket.parent)
+    folder.write("data", "f", [b"old"])
 
     def broken() -> Any:
         yield b"new"
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ExecutionError) as caught:
-        buckets.write("data", "f", broken())
+        folder.write("data", "f", broken())
     assert caught.value.error == "States.ResultWriterFailed"
     assert caught.value.cause == "the object cannot be read or written: No space left on device"
     assert [path.read_bytes() for path in bucket.iterdir()] == [b"old"]
