@@ -50,7 +50,7 @@ from service.engine.ports import (
     Rejected,
 )
 from service.engine.turn import Tenure, failure_of
-from service.engine.worker import TENURES_MAX, Worker
+from service.engine.worker import Worker
 
 SLICE: Final = BATCH_UNITS_MAX
 """Children started at once: one transaction's worth."""
@@ -94,7 +94,7 @@ class MapRun:
         # The rest of this process's memory is left to the maps within the children.
         scope = tenure.machine.labels[command.label]
         depth = scope.count("/ItemProcessor") + scope.count("/Iterator")
-        self._slots_reserved = TENURES_MAX >> depth
+        self._slots_reserved = parts.worker.tenures_max >> depth
         self._in_flight: dict[Key, int] = {}  # and of how many items each is
         self._storing: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()

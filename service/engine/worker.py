@@ -89,7 +89,7 @@ class Worker:
         self._machines = machines
         self._arns = arns
         self._dispatch = dispatch or Dispatch()
-        self._tenures_max = tenures_max
+        self.tenures_max = tenures_max
         self._tenures: dict[Key, Tenure] = {}
         self.quarantine = Quarantine(store, self._adopt, self._bury, self._note_room)
         self._background: set[asyncio.Task[None]] = set()
@@ -102,7 +102,7 @@ class Worker:
     @property
     def slots(self) -> int:
         """Return how many more executions may be claimed now."""
-        return self._tenures_max - len(self._tenures) - len(self.quarantine.suspects)
+        return self.tenures_max - len(self._tenures) - len(self.quarantine.suspects)
 
     @property
     def in_flight(self) -> int:
