@@ -125,23 +125,22 @@ and status = 'RUNNING'
 -- name: forsaken_map_runs
 -- Runs under way whose execution is over, and runs whose children have not all been stopped: a worker died
 -- before it came to that, or had no database.
+-- The execution is looked up in a lateral subquery: as `not exists` beside `or`, a plan for a small table
+-- would read all of it.
 -- $1 limit int
 select
     r.bucket,
     r.id
 from map_runs as r
+left join lateral (
+    select x.status
+    from executions as x
+    where x.bucket = r.bucket
+    and x.id = r.execution_id
+    limit 1
+) as e on true
 where r.stopped_at is null
-and (
-    r.status = 'ABORTED'
-    or not exists (
-        select
-        from executions as e
-        where e.bucket = r.bucket
-        and e.id = r.execution_id
-        and e.status = 'RUNNING'
-        limit 1
-    )
-)
+and (r.status = 'ABORTED' or e.status is distinct from 'RUNNING')
 limit $1
 
 -- name: delete_map_runs

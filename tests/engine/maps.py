@@ -6,9 +6,7 @@ from collections import Counter
 from typing import Any
 
 from service.asl import ExecutionError, Json
-from service.engine.ports import (
-    Task,
-)
+from service.engine.ports import Task
 from tests.engine.harness import definition
 from tests.engine.small import Small
 

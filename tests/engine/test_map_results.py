@@ -17,9 +17,7 @@ from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
 from service.engine.ids import child_index, map_run_key, new_id
 from service.engine.map_ports import Child
-from service.engine.ports import (
-    Key,
-)
+from service.engine.ports import Key
 from service.store.memory_map_runs import MemoryMapRuns
 from tests.engine.harness import Handlers, task
 from tests.engine.maps import EXCEEDED, each, fail_the_odd, only, runs
