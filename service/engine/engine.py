@@ -243,10 +243,10 @@ class Engine:
         await self._map_runs.sweep(ROWS_AT_ONCE)
 
     async def _tidy(self) -> None:
-        deleted = ROWS_AT_ONCE
-        while deleted >= ROWS_AT_ONCE:
-            deleted = await self._store.tidy(self._settings.retention_days, ROWS_AT_ONCE)
-        await self._store.map_runs.tidy(self._settings.retention_days, ROWS_AT_ONCE)
+        for tidy in (self._store.tidy, self._store.map_runs.tidy):
+            deleted = ROWS_AT_ONCE
+            while deleted >= ROWS_AT_ONCE:
+                deleted = await tidy(self._settings.retention_days, ROWS_AT_ONCE)
 
     async def _repeat(
         self, pulse: asyncio.Event, duty: Callable[[], Coroutine[Any, Any, None]]

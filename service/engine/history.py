@@ -33,8 +33,8 @@ def unpack(row: bytes) -> list[HistoryEvent]:
     """Return the events of a row. Raise ValueError when it is nothing that `pack` writes."""
     try:
         stored = loads(zlib.decompress(row))
-    except zlib.error as error:
-        raise ValueError(f"the row of history cannot be unpacked: {error}") from error
-    if not isinstance(stored, list):
-        raise ValueError(f"the row of history is malformed: {stored!r:.200}")
-    return [HistoryEvent.from_json(event) for event in stored]
+        if not isinstance(stored, list):
+            raise ValueError(f"no list of events: {stored!r:.200}")
+        return [HistoryEvent.from_json(event) for event in stored]
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"the row of history cannot be read: {error}") from error

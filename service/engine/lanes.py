@@ -53,9 +53,14 @@ class Lanes:
 
     async def run(self) -> None:
         """Commit batch after batch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for committer in self.committers:
-                group.create_task(committer.run())
+        lanes = [asyncio.ensure_future(committer.run()) for committer in self.committers]
+        try:
+            # Not a TaskGroup, which passes on the first cancellation only: a lane that swallowed it
+            # (see `Engine._end`) would never end.
+            await asyncio.gather(*lanes)
+        finally:
+            for lane in lanes:
+                lane.cancel()
 
 
 def _bucket(unit: Unit) -> int:

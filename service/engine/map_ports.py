@@ -61,6 +61,10 @@ class MapRunStore(Protocol):
         """Note how a run ended; False when that was noted before."""
         ...
 
+    async def stopped(self, run: Key) -> None:
+        """Note that the children of a run that is ABORTED have been stopped."""
+        ...
+
     async def children(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Child]:
         """Return at most `limit` executions whose ids are in this range, in order."""
         ...
@@ -78,7 +82,9 @@ class MapRunStore(Protocol):
         ...
 
     async def forsaken(self, limit: int) -> Sequence[Key]:
-        """Return at most `limit` runs under way whose execution is over."""
+        """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
+        and their children not all stopped.
+        """
         ...
 
     async def tidy(self, retention_days: int, limit: int) -> int:

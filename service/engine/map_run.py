@@ -39,7 +39,7 @@ from service.engine.committer import BATCH_UNITS_MAX
 from service.engine.express import Express
 from service.engine.ids import child_index, child_key, map_run_key
 from service.engine.map_express import ExpressChildren
-from service.engine.map_items import ItemFeed
+from service.engine.map_items import ItemFeed, count
 from service.engine.map_ports import Child, EngineStore, ItemFiles, NewMapRun
 from service.engine.map_results import NO_FOLDER, Results, child_name, children_of
 from service.engine.ports import (
@@ -50,7 +50,7 @@ from service.engine.ports import (
     Rejected,
 )
 from service.engine.turn import Tenure, failure_of
-from service.engine.worker import TENURES_MAX, Worker
+from service.engine.worker import Worker
 
 SLICE: Final = BATCH_UNITS_MAX
 """Children started at once: one transaction's worth."""
@@ -94,7 +94,7 @@ class MapRun:
         # The rest of this process's memory is left to the maps within the children.
         scope = tenure.machine.labels[command.label]
         depth = scope.count("/ItemProcessor") + scope.count("/Iterator")
-        self._slots_reserved = TENURES_MAX >> depth
+        self._slots_reserved = parts.worker.tenures_max >> depth
         self._in_flight: dict[Key, int] = {}  # and of how many items each is
         self._storing: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()
@@ -195,8 +195,7 @@ class MapRun:
             raise ExecutionError(ITEM_READER_FAILED, NO_FOLDER)
         if command.tolerated_percentage is not None:
             # A percentage is one of all items, which only reading them tells.
-            items = files.items(command.reader)
-            self._tally.total = await asyncio.to_thread(lambda: sum(1 for _ in items))
+            self._tally.total = await count(files.items(command.reader))
         return ItemFeed(files.items(command.reader), self._inputs(), is_blocking=True)
 
     # ---------------------------------------------------------------- starting children
@@ -215,7 +214,7 @@ class MapRun:
                 break
             await self._check()
             await self._start(children)
-        await self._stored()
+        await self._stored(self._storing)
         while self._in_flight and not self._tally.is_exceeded:
             await self._express.store()
             if self._in_flight:
@@ -266,7 +265,9 @@ class MapRun:
             raise Forsaken(str(self.key.id))
 
     async def _start(self, children: list[ChildInput]) -> None:
-        worker, storing = self._parts.worker, list[asyncio.Future[None]]()
+        worker = self._parts.worker
+        # Known before anything is waited for: whoever stops the children waits for them first.
+        before, self._storing = self._storing, []
         for child in children:
             key = child_key(self.key, self._started)
             name = child_name(self.key, self._started)
@@ -277,20 +278,18 @@ class MapRun:
                 await self._begin_express(key, about)
                 continue
             try:
-                storing.append(worker.start(self._program, about, key))
+                self._storing.append(worker.start(self._program, about, key))
             except ExecutionAlreadyExists as error:
                 # An earlier performance, cut off, started it: stored or given up in a moment.
                 raise Contended(f"the child {name} is being stored") from error
         started = metrics.child(
             metrics.EXECUTIONS_STARTED, metrics.bounded("machine", self._machine)
         )
-        started.inc(len(storing))
-        await self._stored()
-        self._storing = storing
+        started.inc(len(self._storing))
+        await self._stored(before)
 
-    async def _stored(self) -> None:
-        """Return when the slice before is stored: no more than two are on their way."""
-        storing, self._storing = self._storing, []
+    async def _stored(self, storing: list[asyncio.Future[None]]) -> None:
+        """Return when a slice is stored: the one before the last, or at the end the last."""
         for outcome in await asyncio.gather(*storing, return_exceptions=True):
             if isinstance(outcome, Rejected):
                 cause = f"The database refuses the input of a child execution: {outcome}"

@@ -2,8 +2,8 @@
 
 A run that its execution no longer waits for (it was stopped or timed out, a branch was given up)
 ends as ABORTED, and its children with it. That is done after the commit that says so. What a crash
-prevents then is made up for: when an execution is taken up from its row, and for executions that
-are over by the sweep.
+or an outage prevents then is made up for: when an execution is taken up from its row, and by the
+sweep for executions that are over and runs whose children were not all stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from service.engine.map_ports import EngineStore, ItemFiles
 from service.engine.map_run import Forsaken, MapRun, Parts
 from service.engine.ports import Contended, Key, Overloaded, Unavailable
 from service.engine.turn import Tenure
-from service.engine.worker import Worker
+from service.engine.worker import BROKEN_DELAY_SECONDS, Worker
 
 log = structlog.get_logger()
 
@@ -32,6 +32,9 @@ RUNS_TO_STOP_MAX: Final = 10_000
 
 FORSAKEN_CAUSE: Final = "The map run was stopped."
 RETRY_SECONDS: Final = 1.0
+# After which children that could not be taken up are stopped once more: long enough for one that
+# cannot be read to be claimed in between, and so in the end to be buried.
+UNREADABLE_DELAY_SECONDS: Final = 2 * BROKEN_DELAY_SECONDS
 # A run that another process drives may start one more slice before it learns that it was stopped.
 SETTLE_SECONDS: Final = 2.5
 
@@ -122,7 +125,7 @@ class MapRuns:
                 log.exception("map_run_not_stopped", map_run=str(run.id))
 
     async def sweep(self, limit: int) -> None:
-        """Stop runs whose execution is over. Raises Unavailable."""
+        """Stop runs whose execution is over, or whose stop was cut off. Raises Unavailable."""
         for run in await self._maps.forsaken(limit):
             self._stop_later(run)
 
@@ -131,19 +134,24 @@ class MapRuns:
             self._to_stop.put_nowait(run)
 
     async def _stop(self, run: Key) -> None:
-        """End a run as ABORTED with its children, unless it has ended by itself."""
+        """End a run as ABORTED with its children, unless it has ended by itself.
+
+        Until it is noted that they have been stopped, the sweep finds the run again.
+        """
         if await self._maps.end(run, Status.ABORTED, None):
             await self._stop_children(run)
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._stop_later, run)
         elif await self._maps.status(run) is Status.ABORTED:
             await self._stop_children(run)
+            await self._maps.stopped(run)
 
     async def _stop_children(self, run: Key) -> None:
         """Stop every child that runs, wherever it does."""
         first, last = child_key(run, 0).id, child_key(run, CHILDREN_MAX - 1).id
         while running := await self._maps.running(run.bucket, first, last, STOPPED_AT_ONCE):
+            first = running[0].id  # those before it have ended, and may be very many
             claims = await self._store.seize(self._worker.id, running)
             await self._worker.adopt(claims, Stopped())
             ended = await asyncio.gather(*(self._worker.ended(claim.key) for claim in claims))
             if claims and not any(ended):
-                await asyncio.sleep(RETRY_SECONDS)  # none could be taken up: an outage, most likely
+                await asyncio.sleep(UNREADABLE_DELAY_SECONDS)

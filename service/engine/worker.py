@@ -89,19 +89,20 @@ class Worker:
         self._machines = machines
         self._arns = arns
         self._dispatch = dispatch or Dispatch()
-        self._tenures_max = tenures_max
+        self.tenures_max = tenures_max
         self._tenures: dict[Key, Tenure] = {}
         self.quarantine = Quarantine(store, self._adopt, self._bury, self._note_room)
         self._background: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
+        self._leaves_maps = False
 
     # What comes in
 
     @property
     def slots(self) -> int:
         """Return how many more executions may be claimed now."""
-        return self._tenures_max - len(self._tenures) - len(self.quarantine.suspects)
+        return self.tenures_max - len(self._tenures) - len(self.quarantine.suspects)
 
     @property
     def in_flight(self) -> int:
@@ -155,19 +156,28 @@ class Worker:
         """Take in claimed executions and go on with each where its checkpoint stands."""
         for claim in claims:
             self.surroundings.clock.observe(claim.claimed_at)
-            held = self._tenures.get(claim.key)
-            if held is not None and held.epoch >= claim.epoch:
-                for event in events:
-                    self.deliver(held, event)
-            elif claim.claims >= SUSPECT_FROM_CLAIMS and not events:
+            if self._is_held(claim, events):
+                continue
+            if claim.claims >= SUSPECT_FROM_CLAIMS and not events:
                 self.quarantine.add(claim)
                 self._note_room()
             else:
                 await self._adopt(claim, *events)
 
+    def _is_held(self, claim: Claim, events: Sequence[Event]) -> bool:
+        """Tell whether a claim, or a later one, is in memory; then the events happen to that."""
+        held = self._tenures.get(claim.key)
+        if held is None or held.epoch < claim.epoch:
+            return False
+        for event in events:
+            self.deliver(held, event)
+        return True
+
     async def _adopt(self, claim: Claim, *events: Event, is_alone: bool = False) -> Tenure | None:
         try:
             machine = await self._machines.pinned(claim.definition)
+            if self._is_held(claim, events):
+                return None  # taken up meanwhile: each lane looks for what an outage left behind
             tenure = self._tenure(claim, machine)
             tenure.is_alone = is_alone
             self._replace(tenure)
@@ -265,7 +275,9 @@ class Worker:
             tenure.performing.pop(command_id).cancel()
         if tenure.is_alone:
             tenure.over.set()
-        if not self._perform(tenure) or tenure.inbox:
+        if self._leaves_maps and not tenure.inbox and _waits_for_maps_alone(execution):
+            self._forget(tenure)
+        elif not self._perform(tenure) or tenure.inbox:
             self._queue(tenure)
 
     def _ended(self, tenure: Tenure) -> None:
@@ -508,10 +520,12 @@ class Worker:
         await self.committer.drained()
 
     def leave_maps(self) -> None:
-        """Let executions leave memory that wait for map runs alone: others go on with them."""
+        """Let executions leave memory that wait for map runs alone, or come to: others go on with
+        them.
+        """
+        self._leaves_maps = True
         for tenure in list(self._tenures.values()):
-            execution = tenure.execution
-            if execution.open_maps and not execution.open_tasks and not tenure.is_queued:
+            if not tenure.is_queued and _waits_for_maps_alone(tenure.execution):
                 self._forget(tenure)
 
     def close(self) -> None:
@@ -521,3 +535,7 @@ class Worker:
             self._forget(tenure)
         for task in self._background:
             task.cancel()
+
+
+def _waits_for_maps_alone(execution: Execution) -> bool:
+    return bool(execution.open_maps) and not execution.open_tasks

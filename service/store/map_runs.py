@@ -48,6 +48,10 @@ class MapRunRows:
         """Note how a run ended; False when that was noted before."""
         return await self._database.first("end_map_run", *run, status, items) is not None
 
+    async def stopped(self, run: Key) -> None:
+        """Note that the children of a run that is ABORTED have been stopped."""
+        await self._database.fetch("map_run_stopped", *run)
+
     async def children(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Child]:
         """Return at most `limit` executions whose ids are in this range, in order."""
         rows = await self._database.fetch("map_run_children", bucket, first, last, limit)
@@ -84,7 +88,9 @@ class MapRunRows:
         return {row["command_id"]: Key(execution.bucket, row["id"]) for row in rows}
 
     async def forsaken(self, limit: int) -> Sequence[Key]:
-        """Return at most `limit` runs under way whose execution is over."""
+        """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
+        and their children not all stopped.
+        """
         rows = await self._database.fetch("forsaken_map_runs", limit)
         return [Key(row["bucket"], row["id"]) for row in rows]
 

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from service.asl import Status
+from service.engine.ids import run_of
 from service.engine.ports import (
     Beat,
     Checkpoint,
@@ -205,7 +206,9 @@ class MemoryStore:
             closed = [
                 key
                 for key, row in self.executions.items()
-                if row.at.stopped_at is not None and row.at.stopped_at < before
+                if row.at.stopped_at is not None
+                and row.at.stopped_at < before
+                and not self.map_runs.is_open(run_of(key))
             ][:limit]
             for key in closed:
                 row = self.executions[key]

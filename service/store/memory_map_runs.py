@@ -60,9 +60,16 @@ class MemoryMapRuns:
         row = self.rows.get(run)
         if row is None or row.status is not Status.RUNNING:
             return False
-        row.status, row.stopped_at = status, self._clock.now()
+        row.status = status
+        row.stopped_at = None if status is Status.ABORTED else self._clock.now()
         row.items = row.items if items is None else items
         return True
+
+    async def stopped(self, run: Key) -> None:
+        """Note that the children of a run that is ABORTED have been stopped."""
+        row = self.rows[run]
+        if row.status is Status.ABORTED and row.stopped_at is None:
+            row.stopped_at = self._clock.now()
 
     async def children(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Child]:
         """Return at most `limit` executions whose ids are in this range, in order."""
@@ -88,12 +95,22 @@ class MemoryMapRuns:
         }
 
     async def forsaken(self, limit: int) -> Sequence[Key]:
-        """Return at most `limit` runs under way whose execution is over."""
+        """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
+        and their children not all stopped.
+        """
         return [
             key
             for key, row in self.rows.items()
-            if row.status is Status.RUNNING and not self._runs(Key(key.bucket, row.begun.execution))
+            if self.is_open(key)
+            and (
+                row.status is Status.ABORTED or not self._runs(Key(key.bucket, row.begun.execution))
+            )
         ][:limit]
+
+    def is_open(self, run: Key) -> bool:
+        """Tell whether a run is under way or being stopped."""
+        row = self.rows.get(run)
+        return row is not None and row.stopped_at is None
 
     async def tidy(self, retention_days: int, limit: int) -> int:
         """Delete up to `limit` runs that ended longer ago than this; return how many."""

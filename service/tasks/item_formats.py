@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from io import StringIO
@@ -29,10 +30,11 @@ DOCUMENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 CHUNK_CHARACTERS: Final = 65_536
 _SPACE: Final = " \t\n\r"
+_INDEX: Final = re.compile(r"0|[1-9][0-9]{0,17}")  # RFC 6901, of an array shorter than any memory
 _DELIMITERS: Final = {"COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "SPACE": " ", "TAB": "\t"}
 
 Locate = Callable[[str], Path]
-"""From a key to the path of an object in the same bucket."""
+"""From a key to the file of an object in the same bucket. Raises BadItems when there is none."""
 
 
 class BadItems(Exception):
@@ -79,7 +81,7 @@ def _pointed(value: Json, pointer: Json, place: str) -> Iterator[Json]:
     for token in tokens_of(str(pointer or "")):
         if isinstance(value, dict) and token in value:
             value = value[token]
-        elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
+        elif isinstance(value, list) and _INDEX.fullmatch(token) and int(token) < len(value):
             value = value[int(token)]
         else:
             raise BadItems(f"{place}: ItemsPointer {pointer!r} leads nowhere")
@@ -207,9 +209,24 @@ def _records(file: TextIO, config: dict[str, Json], place: str) -> Iterator[Json
 
 
 def _rows(file: TextIO, delimiter: str, place: str) -> Iterator[list[str]]:
-    rows = csv.reader(file, delimiter=delimiter, strict=True)
+    """Yield the rows that are not empty. One may take many lines, but no more than an item."""
+    row_characters = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal row_characters
+        while line := file.readline(ITEM_CHARACTERS_MAX):
+            row_characters += len(line)
+            if row_characters >= ITEM_CHARACTERS_MAX:
+                rule = f"the row is longer than {ITEM_CHARACTERS_MAX} characters"
+                raise BadItems(f"{place}: line {rows.line_num + 1}: {rule}")
+            yield line
+
+    rows = csv.reader(lines(), delimiter=delimiter, strict=True)
     try:
-        yield from (row for row in rows if row)
+        for row in rows:
+            row_characters = 0
+            if row:
+                yield row
     except csv.Error as error:
         raise BadItems(f"{place}: line {rows.line_num}: {error}") from error
 

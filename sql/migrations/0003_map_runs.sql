@@ -30,7 +30,11 @@ comment on column map_runs.command_id is
 comment on column map_runs.items is
     'How many items it was for, known once all of them are read';
 
-create index map_runs_running on map_runs (bucket, execution_id) where status = 'RUNNING';
-comment on index map_runs_running is
+comment on column map_runs.stopped_at is
+    'When it ended; of an ABORTED one, when its children were stopped. Until then the sweep finds it, so '
+    'that a crash between the two leaves no child behind';
+
+create index map_runs_open on map_runs (bucket, execution_id) where stopped_at is null;
+comment on index map_runs_open is
     'The runs of an execution that goes on from its row, and those whose execution is over: what it no '
-    'longer waits for is stopped. Only runs under way are in it';
+    'longer waits for is stopped. Only runs under way, or being stopped, are in it';

@@ -23,13 +23,13 @@ limit 1
 
 -- name: end_map_run
 -- The row is found without its status: with it, a plan for an empty table would go by the index of runs
--- under way.
+-- under way. One that is ABORTED has stopped only when its children have (`map_run_stopped`).
 -- $1 bucket smallint, $2 id uuid, $3 status, $4 items bigint
 update map_runs as r
 set
     status = $3,
     items = coalesce($4, r.items),
-    stopped_at = clock_timestamp()
+    stopped_at = case when $3 <> 'ABORTED' then clock_timestamp() end
 from (
     select ctid as place
     from map_runs
@@ -40,6 +40,22 @@ from (
 where r.ctid = s.place
 and r.status = 'RUNNING'
 returning r.id
+
+-- name: map_run_stopped
+-- Note that the children of a run that is ABORTED have been stopped.
+-- $1 bucket smallint, $2 id uuid
+update map_runs as r
+set stopped_at = clock_timestamp()
+from (
+    select ctid as place
+    from map_runs
+    where bucket = $1
+    and id = $2
+    limit 1
+) as s
+where r.ctid = s.place
+and r.status = 'ABORTED'
+and r.stopped_at is null
 
 -- name: map_run_children
 -- Children of a run in order, from one id to another.
@@ -103,35 +119,47 @@ select
 from map_runs
 where bucket = $1
 and execution_id = $2
+and stopped_at is null
 and status = 'RUNNING'
 
 -- name: forsaken_map_runs
--- Runs under way whose execution is over: its worker died between the end and stopping the children.
+-- Runs under way whose execution is over, and runs whose children have not all been stopped: a worker died
+-- before it came to that, or had no database.
+-- The execution is looked up in a lateral subquery: as `not exists` beside `or`, a plan for a small table
+-- would read all of it.
 -- $1 limit int
 select
     r.bucket,
     r.id
 from map_runs as r
-where r.status = 'RUNNING'
-and not exists (
-    select
-    from executions as e
-    where e.bucket = r.bucket
-    and e.id = r.execution_id
-    and e.status = 'RUNNING'
-)
+left join lateral (
+    select x.status
+    from executions as x
+    where x.bucket = r.bucket
+    and x.id = r.execution_id
+    limit 1
+) as e on true
+where r.stopped_at is null
+and (r.status = 'ABORTED' or e.status is distinct from 'RUNNING')
 limit $1
 
 -- name: delete_map_runs
--- Delete runs that ended longer ago than the retention. The id tells when one began.
+-- Delete runs that ended longer ago than the retention. The id tells when one began, so none that began
+-- later is looked at.
 -- $1 retention in days int, $2 limit int
 with closed as materialized (
-    select ctid as place
-    from map_runs
-    where status <> 'RUNNING'
-    and stopped_at < statement_timestamp() - make_interval(days => $1::integer)
+    select x.place
+    from generate_series(0, 255) as b (bucket)
+    cross join lateral (
+        select ctid as place
+        from map_runs
+        where bucket = b.bucket::smallint
+        and id < history_day_start((statement_timestamp() at time zone 'UTC')::date + 1 - $1::integer)
+        and stopped_at < statement_timestamp() - make_interval(days => $1::integer)
+        limit $2::integer
+        for update skip locked
+    ) as x
     limit $2::integer
-    for update skip locked
 )
 delete from map_runs as r
 using closed

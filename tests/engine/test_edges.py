@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 
-from service.asl import Execution, Json
+from service.asl import Execution, Json, Signalled, StateMachine
 from service.engine import committer
 from service.engine import turn as turns
 from service.engine.engine import Engine
@@ -30,6 +30,7 @@ from service.engine.turn import Tenure
 from tests.engine.harness import Handlers, definition, task
 from tests.engine.small import Small, small, until
 
+SLOW = task("slow", End=True)
 LONG_WAIT = {"Type": "Wait", "Seconds": 3600, "Next": "After"}
 AFTER = task("after", End=True)
 RESTING = definition("Rest", Rest={"Type": "Wait", "Seconds": 3600, "End": True})
@@ -138,6 +139,38 @@ async def test_a_closing_worker_keeps_its_lease_while_it_finishes() -> None:
         await closing
         assert s.at(key).output == '"done"'
         assert len(handlers.performed) == 1
+
+
+async def test_what_is_taken_up_twice_at_once_is_performed_once() -> None:
+    is_running, may_end, compiled = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(input: Json, task: Task) -> Json:
+        is_running.set()
+        await may_end.wait()
+        return {}
+
+    handlers = Handlers({"slow": slow})
+    text = definition("Rest", Rest={"Type": "Wait", "Seconds": 3600, "Next": "Slow"}, Slow=SLOW)
+    async with small(handlers, machines={"flow": text}) as s:
+        key, worker = await s.start("flow"), s.engine._worker
+        pinned = s.engine.definitions.pinned
+
+        async def late(sha256: bytes) -> StateMachine:
+            await compiled.wait()
+            return await pinned(sha256)
+
+        s.engine.definitions.pinned = late  # type: ignore[method-assign]
+        # Both lanes find the row after an outage, and neither knows of the other.
+        claim = s.store.claim(key, s.engine.id)
+        taken = [asyncio.ensure_future(worker.adopt([claim], *e)) for e in ([Signalled()], [])]
+        await asyncio.sleep(0)
+        compiled.set()
+        await asyncio.gather(*taken)
+        await is_running.wait()
+        may_end.set()
+        assert (await s.ended(key)).status == "SUCCEEDED"
+        assert len(handlers.performed) == 1
+        assert s.store.calls["committed"] == 3  # the start, the end of the wait, and the end
 
 
 # No loop dies, no culprit stalls the others

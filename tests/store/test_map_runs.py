@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from service.asl import Status
-from service.engine.ids import CHILDREN_MAX, child_key, map_run_key
+from service.engine.ids import CHILDREN_MAX, child_key, map_run_key, run_of
 from service.engine.map_ports import Child, NewMapRun
 from service.engine.ports import Key
 from tests.store.factories import (
@@ -90,19 +90,49 @@ async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) 
         await maps.begin(new_run(run, execution=key.id))
     assert set(await maps.forsaken(10)) == {runs[over], runs[gone]}
     assert len(await maps.forsaken(1)) == 1
-    await maps.end(runs[over], Status.ABORTED, None)
+    await maps.end(runs[over], Status.FAILED, None)
     assert await maps.forsaken(10) == [runs[gone]]
+
+
+async def test_a_run_that_is_being_stopped_is_forsaken_until_its_children_are(store: Any) -> None:
+    maps = store.map_runs
+    await insert(store, checkpoint(PARENT))
+    await maps.begin(new_run())
+    await maps.stopped(RUN)  # which nobody asked for
+    assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.RUNNING, [])
+    assert await maps.end(RUN, Status.ABORTED, None)
+    assert await maps.forsaken(10) == [RUN]
+    assert await maps.of(PARENT) == {}
+    await maps.stopped(RUN)
+    assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.ABORTED, [])
+
+
+@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.ABORTED])
+async def test_children_are_kept_while_their_run_goes_on(store: Any, status: Status) -> None:
+    child, other = (child_key(map_run_key(LONG_AGO, PARENT, n), 0) for n in (3, 4))
+    await store.map_runs.begin(new_run(run_of(child)))
+    await insert(
+        store,
+        *(ended(key, 1)._replace(stopped_at=LONG_AGO) for key in (child, other)),
+    )
+    assert await store.tidy(30, 10) == 1
+    first, last = child_key(run_of(child), 0).id, child_key(run_of(child), CHILDREN_MAX - 1).id
+    assert [c.id for c in await store.map_runs.children(child.bucket, first, last, 9)] == [child.id]
+    await store.map_runs.end(run_of(child), status, 1)
+    await store.map_runs.stopped(run_of(child))
+    assert await store.tidy(30, 10) == 1
 
 
 async def test_runs_are_kept_for_the_retention(store: Any) -> None:
     maps = store.map_runs
-    await maps.begin(new_run())
-    await maps.begin(new_run(map_run_key(STARTED, PARENT, 4), command_id=4))
-    await maps.end(RUN, Status.SUCCEEDED, 1)
+    run = map_run_key(LONG_AGO, PARENT, 3)
+    await maps.begin(new_run(run))
+    await maps.begin(new_run(map_run_key(LONG_AGO, PARENT, 4), command_id=4))
+    await maps.end(run, Status.SUCCEEDED, 1)
     assert await maps.tidy(1, 10) == 0
     await age(store)
     assert await maps.tidy(1, 10) == 1
-    assert (await maps.status(RUN), list(await maps.of(PARENT))) == (None, [4])
+    assert (await maps.status(run), list(await maps.of(PARENT))) == (None, [4])
 
 
 async def age(store: Any) -> None:

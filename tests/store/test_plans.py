@@ -59,7 +59,11 @@ HOT: dict[str, set[str]] = {
     "map_run_children": {"executions_pkey: bucket id id"},
     "running_children": {"executions_pkey: bucket id id"},
     "ended_children": {KEY},
-    "map_runs_of": {"map_runs_running: bucket execution_id"},
+    "map_run_stopped": {"map_runs_pkey: bucket id"},
+    "delete_closed": {KEY, "map_runs_open: bucket"},
+    "delete_map_runs": {"map_runs_pkey: bucket id"},
+    "forsaken_map_runs": {"map_runs_open: ", KEY},
+    "map_runs_of": {"map_runs_open: bucket execution_id"},
 }
 
 FILL = """

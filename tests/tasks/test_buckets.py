@@ -12,7 +12,7 @@ import pytest
 
 from service.asl import ExecutionError, Json
 from service.asl.commands import ReadItems
-from service.tasks import FolderBuckets
+from service.tasks import FolderBuckets, buckets
 from service.tasks.item_formats import CHUNK_CHARACTERS, ITEM_CHARACTERS_MAX
 
 JSON_FILE = {"InputType": "JSON"}
@@ -93,6 +93,20 @@ def test_a_pointer_leads_to_the_array(bucket: Path) -> None:
     assert "to an array" in failure(bucket, {**JSON_FILE, "ItemsPointer": "/a/0"})
 
 
+def test_no_more_items_are_read_than_a_run_may_have(
+    bucket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "MAP_RUN_ITEMS_MAX", 2)
+    (bucket / "f").write_text("[1, 2, 3]")
+    assert items(bucket, JSON_FILE) == [1, 2]
+
+
+@pytest.mark.parametrize("token", ["1" * 5_000, "01", "\u0661", "-1", "+1"])
+def test_an_index_in_a_pointer_is_written_as_rfc_6901_demands(bucket: Path, token: str) -> None:
+    (bucket / "f").write_text("[[1], [2]]")
+    assert failure(bucket, JSON_FILE | {"ItemsPointer": f"/{token}"}).endswith("leads nowhere")
+
+
 def test_max_items_are_the_first(bucket: Path) -> None:
     (bucket / "f").write_text("[1, 2, 3, oops")
     assert items(bucket, {**JSON_FILE, "MaxItems": 2}) == [1, 2]
@@ -148,6 +162,26 @@ def test_a_broken_row_and_long_headers_fail(bucket: Path) -> None:
     assert failure(bucket, CSV_FILE) == "f: the headers exceed 10240 bytes"
 
 
+@pytest.mark.parametrize(
+    "text", ["a\n1\n" + "x" * ITEM_CHARACTERS_MAX, 'a\n1\n"' + "x\n" * ITEM_CHARACTERS_MAX]
+)
+def test_a_row_longer_than_an_item_is_refused_before_all_of_it_is_read(
+    bucket: Path, text: str
+) -> None:
+    (bucket / "f").write_text(text)
+    cause = failure(bucket, CSV_FILE)
+    assert f"the row is longer than {ITEM_CHARACTERS_MAX} characters" in cause or (
+        "field larger than field limit" in cause
+    )
+
+
+def test_many_lines_of_quoted_fields_are_one_row_and_bounded_as_one(bucket: Path) -> None:
+    (bucket / "f").write_text("a\n1\n" + '"x\n",' * (ITEM_CHARACTERS_MAX // 4))
+    assert failure(bucket, CSV_FILE).endswith(
+        f"the row is longer than {ITEM_CHARACTERS_MAX} characters"
+    )
+
+
 # Manifests
 
 
@@ -183,7 +217,7 @@ def test_entries_of_an_inventory_are_the_items(bucket: Path) -> None:
         (manifest(fileFormat="ORC"), "no manifest of an S3 inventory in CSV"),
         (manifest(files=None), "fileSchema or files is missing"),
         (manifest(files=[{}]), "one of the files has no key"),
-        (manifest("gone.csv"), "No such file"),
+        (manifest("gone.csv"), "there is no object"),
         (manifest("../../secret"), "is not the key of an object here"),
         (manifest("torn.gz"), "damaged"),
     ],
@@ -250,7 +284,21 @@ def test_links_do_not_lead_out_of_a_bucket(bucket: Path) -> None:
     assert failure(bucket, JSON_FILE, Bucket="linked") == "there is no bucket 'linked'"
 
 
-@pytest.mark.parametrize("name", ["gone", "..", ".", "", "a/b", "-"])
+def test_links_that_lead_to_each_other_are_no_objects(bucket: Path) -> None:
+    (bucket / "one").symlink_to("two")
+    (bucket / "two").symlink_to("one")
+    assert failure(bucket, JSON_FILE, "one") == "there is no object 'one' in the bucket 'data'"
+    assert items(bucket, {}, resource="listObjectsV2") == []
+
+
+def test_a_manifest_that_lists_what_is_no_file_fails_at_once(bucket: Path) -> None:
+    os.mkfifo(bucket / "pipe")
+    (bucket / "f").write_text(manifest("pipe"))
+    config = {"InputType": "MANIFEST"}
+    assert failure(bucket, config) == "there is no object 'pipe' in the bucket 'data'"
+
+
+@pytest.mark.parametrize("name", ["gone", "..", ".", "", "a/b", "-", "a\0b", "a\ud800"])
 def test_what_is_no_bucket_is_refused(bucket: Path, name: str) -> None:
     assert failure(bucket, JSON_FILE, Bucket=name) == f"there is no bucket {name!r}"
 
@@ -263,29 +311,58 @@ def test_an_object_that_is_not_there_is_refused_by_its_name(bucket: Path) -> Non
 
 
 def test_an_object_is_written_in_one_step_in_place_of_another(bucket: Path) -> None:
-    buckets = FolderBuckets(bucket.parent)
-    assert buckets.write("data", "a/b.json", [b"[1,", b"2]"]) == 5
-    assert buckets.write("data", "a/b.json", [b"[]"]) == 2
+    folder = FolderBuckets(bucket.parent)
+    assert folder.write("data", "a/b.json", [b"[1,", b"2]"]) == 5
+    assert folder.write("data", "a/b.json", [b"[]"]) == 2
     assert [path.name for path in (bucket / "a").iterdir()] == ["b.json"]
     assert (bucket / "a" / "b.json").read_bytes() == b"[]"
 
 
+def test_an_object_that_was_written_may_be_read_by_whoever_reads_the_others(bucket: Path) -> None:
+    (bucket / "by_hand").write_bytes(b"")
+    FolderBuckets(bucket.parent).write("data", "f", [b"x"])
+    assert (bucket / "f").stat().st_mode == (bucket / "by_hand").stat().st_mode
+
+
+def test_a_draft_that_a_kill_left_behind_is_no_object(bucket: Path) -> None:
+    seen: list[list[Path]] = []
+
+    def chunks() -> Any:
+        seen.append(list(bucket.iterdir()))
+        yield b"x"
+
+    FolderBuckets(bucket.parent).write("data", "f", chunks())
+    ((draft,),) = seen
+    draft.write_bytes(b"half of it")
+    assert [item["Key"] for item in items(bucket, {}, resource="listObjectsV2")] == ["f"]
+
+
 def test_a_write_that_fails_leaves_what_was_there(bucket: Path) -> None:
-    buckets = FolderBuckets(bucket.parent)
-    buckets.write("data", "f", [b"old"])
+    folder = FolderBuckets(bucket.parent)
+    folder.write("data", "f", [b"old"])
 
     def broken() -> Any:
         yield b"new"
         raise OSError(28, "No space left on device")
 
     with pytest.raises(ExecutionError) as caught:
-        buckets.write("data", "f", broken())
+        folder.write("data", "f", broken())
     assert caught.value.error == "States.ResultWriterFailed"
     assert caught.value.cause == "the object cannot be read or written: No space left on device"
     assert [path.read_bytes() for path in bucket.iterdir()] == [b"old"]
 
 
-@pytest.mark.parametrize(("name", "key"), [("gone", "f"), ("data", "../f"), ("data", "link/f")])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("gone", "f"),
+        ("data", "../f"),
+        ("data", "link/f"),
+        ("a\0b", "f"),
+        ("data", "\ud800"),
+        ("\ud800", "f"),
+    ],
+)
 def test_nothing_is_written_outside_of_a_bucket(bucket: Path, name: str, key: str) -> None:
     (bucket / "link").symlink_to(bucket.parent.parent)
     with pytest.raises(ExecutionError, match=r"States\.ResultWriterFailed"):
