@@ -29,14 +29,18 @@ from service.asl.execution import About, Execution, Status
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent, render
 from service.asl.interpreter import Step, advance
 from service.asl.parser import StateMachine, TaskReference, compile_definition
+from service.asl.share import NO_SHARE, STEP_SHARE, WHOLE_SHARE, Share
 from service.asl.values import Json, Random
 
 __all__ = [
     "HEARTBEAT_TIMEOUT",
     "HISTORY_EVENTS_MAX",
+    "NO_SHARE",
     "RUNTIME",
+    "STEP_SHARE",
     "TASK_FAILED",
     "TIMEOUT",
+    "WHOLE_SHARE",
     "About",
     "Command",
     "Event",
@@ -54,6 +58,7 @@ __all__ = [
     "RunMap",
     "RunTask",
     "SetTimer",
+    "Share",
     "Signalled",
     "Started",
     "StateMachine",

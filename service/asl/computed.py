@@ -54,7 +54,7 @@ class Computed:
         if expressions.uses_context and "context" not in states:
             states["context"] = visit.context()
         variables = {**visit.variables, RESERVED_VARIABLE: states}
-        return expressions.evaluate(Reach(variables, visit.now, visit.random))
+        return expressions.evaluate(Reach(variables, visit.now, visit.random, visit.work))
 
     def for_item(self, visit: Visit, index: int, item: Json) -> Json:
         """Return the value of the field for one item of a Map."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.asl.execution import About, Execution, Frame, OpenFork
+from service.asl.share import Work
 from service.asl.values import Json, Random, format_timestamp
 
 
@@ -20,6 +21,7 @@ class Visit:
     random: Random
     time_scale: float
     counts_retries: bool
+    work: Work = field(default_factory=Work)
     _context: dict[str, Json] | None = field(default=None, init=False, repr=False)
 
     @property

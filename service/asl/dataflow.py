@@ -88,12 +88,14 @@ class Payload:
     def of(self, value: Json, visit: Visit) -> Json:
         """Return the template filled from `value`; paths and intrinsics fail as ExecutionError."""
         context = visit.context() if self.uses_context else None
-        return self.template.evaluate(Scope(value, context, visit.random, visit.variables))
+        scope = Scope(value, context, visit.random, visit.variables, visit.work)
+        return self.template.evaluate(scope)
 
     def for_item(self, value: Json, visit: Visit, index: int, item: Json) -> Json:
         """Return the template filled from `value` for one item of a Map."""
         context = visit.context_for_item(index, item) if self.uses_context else None
-        return self.template.evaluate(Scope(value, context, visit.random, visit.variables))
+        scope = Scope(value, context, visit.random, visit.variables, visit.work)
+        return self.template.evaluate(scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class Expression:
         "States.IntrinsicFailure" when a call fails.
         """
         if not isinstance(self.term, Path):
-            scope = Scope(value, visit.context(), visit.random, visit.variables)
+            context = visit.context()
+            scope = Scope(value, context, visit.random, visit.variables, visit.work)
             return self.term.evaluate(scope)
         try:
             return find(self.term, value, visit)
@@ -177,7 +180,7 @@ def find(path: Path, value: Json, visit: Visit) -> Json:
     Raise PathNotFound when that is nothing.
     """
     context = visit.context() if path.root == "context" else None
-    return path.find(value, context, visit.variables)
+    return path.find(value, context, visit.variables, visit.work)
 
 
 def check_size(value: Json, origin: str) -> None:

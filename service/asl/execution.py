@@ -191,6 +191,17 @@ class Frame:
         )
 
 
+class Halt(NamedTuple):
+    """Where a step has stopped short: `at` is its moment, `ready` are the frames left to be tried.
+
+    In their order, each with the event that its entry into its state is linked to, which is no
+    longer at hand when the next step notes that the state could not be entered.
+    """
+
+    at: datetime
+    ready: tuple[tuple[int, int], ...]
+
+
 @dataclass(slots=True)
 class Execution:
     """A run of a state machine between two events.
@@ -209,6 +220,7 @@ class Execution:
     is_acknowledged: bool = False
     next_frame_id: int = ROOT_FRAME
     frames: dict[int, Frame] = field(default_factory=dict)
+    halt: Halt | None = None
     _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -232,6 +244,7 @@ class Execution:
             self.is_acknowledged,
             self.next_frame_id,
             self.frames.copy(),
+            self.halt,
         )
 
     @property
@@ -249,6 +262,8 @@ class Execution:
         if self._seen is not None:
             return self._seen
         tasks, earliest = [], self.times_out_at
+        if self.halt is not None:
+            earliest = self.halt.at if earliest is None else min(earliest, self.halt.at)
         for frame in self.frames.values():
             if frame.open is None:
                 continue
@@ -281,6 +296,7 @@ class Execution:
             g=self.is_signalled or None,
             k=self.is_acknowledged or None,
             n=self.next_frame_id or None,
+            h=_halt_to_json(self.halt),
         )
         if self.frames:
             out["f"] = [
@@ -320,7 +336,22 @@ def _execution_from_json(checkpoint: Any, about: About) -> Execution:
         bool(checkpoint.get("k")),
         checkpoint.get("n", ROOT_FRAME),
         frames,
+        _halt_from_json(checkpoint.get("h")),
     )
+
+
+def _halt_to_json(halt: Halt | None) -> Json:
+    if halt is None:
+        return None
+    ready: list[Json] = [[frame, link] for frame, link in halt.ready]
+    return [_micros(halt.at), *ready]
+
+
+def _halt_from_json(value: Any) -> Halt | None:
+    if value is None:
+        return None
+    micros, *ready = value
+    return Halt(_EPOCH + micros * _MICROSECOND, tuple((frame, link) for frame, link in ready))
 
 
 def own_variables(variables: Mapping[str, Json], above: Mapping[str, Json]) -> dict[str, Json]:

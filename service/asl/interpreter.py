@@ -11,13 +11,15 @@ backoff, else a Catcher that matches leads on, else the frame is lost. A lost fr
 that forked it, unless that tolerates it, and the root's failure is the execution's.
 
 The execution given is never changed: frames are copied when they are first touched, values are
-shared and never written to. Every step appends at least one history event for each state tried, and
-the history is bounded, so is a step.
+shared and never written to. Every step appends at least one history event for each state tried; one
+that has noted as many as its share allows stops short, and leaves the frames that are still ready
+to the next step, which goes on as this one would have: the history comes out the same.
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
 from service.asl.commands import Command
@@ -60,10 +62,11 @@ from service.asl.execution import (
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
 from service.asl.retry import Catcher, Failure, bounded, matches
+from service.asl.share import BYTES_PER_WORK, STEP_SHARE, WEIGHED_EVENTS, Share
 from service.asl.states.base import Decision, ForkingState, Goto, Park, Spread, State
 from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.task import Task, after
-from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, text_of
+from service.asl.values import PAYLOAD_BYTES_MAX, Json, Random, exceeds, measured, text_of
 from service.asl.workspace import HistoryFull, Workspace
 
 LOCATION_CHARACTERS_MAX: Final = 256  # API reference, EvaluationFailedEventDetails
@@ -91,21 +94,25 @@ def advance(
     random: Random,
     *,
     time_scale: float = 1.0,
+    share: Share = STEP_SHARE,
 ) -> Step:
     """Return what `event`, happening at `now`, leads to. `execution` itself stays as it is.
 
     An event that concerns nothing open, or comes after the end, gives back the very same execution
     and nothing else. `time_scale` multiplies Wait seconds and Retry delays; timestamps and timeouts
-    keep their real time.
+    keep their real time. A step that has had its `share` stops short: the execution's `halt` says
+    so, its due time is at once, and whatever event comes next goes on where it stopped.
     """
     if execution.status is not Status.RUNNING:
         return Step(execution, (), ())
-    run = Run(machine, execution, now, random, time_scale)
+    run = Run(machine, execution, now, random, time_scale, share)
     try:
         run.take(event)
         run.go_on()
     except HistoryFull:
         run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
+    if run.ready or run.is_cut_short:
+        run.execution.halt = run.left_over()
     if not (run.history or run.has_changed):
         return Step(execution, (), ())
     return Step(run.execution, run.commands(), tuple(run.history))
@@ -241,7 +248,12 @@ class Run(Workspace):
         self._fail(frame, state, failure, is_fork=True)
 
     def _fire_timers(self) -> None:
-        """Let everything that is due happen, in the order in which it was due."""
+        """Let everything that is due happen, in the order in which it was due.
+
+        What the step before has left over comes first, and what falls due on the way is among it:
+        so a step may stop short after any of it, and the next one goes on in the same order.
+        """
+        self.go_on()
         due = [
             (frame.open.due_at, frame.id)
             for frame in self.frames.values()
@@ -249,20 +261,29 @@ class Run(Workspace):
             and frame.open.due_at is not None
             and frame.open.due_at <= self.now
         ]
+        heapify(due)
         times_out_at = self.execution.times_out_at
-        for due_at, frame_id in sorted(due):
+        while due and not self.ready:
+            due_at, frame_id = heappop(due)
             if times_out_at is not None and times_out_at < due_at:
                 break
             # What was due before may have given this frame up, but cannot have opened it anew.
             if frame_id in self.frames:
+                known = len(self.opened)
                 self._fire(self.touch(self.frames[frame_id]))
                 self.go_on()
+                for opened_id, opened in self.opened[known:]:
+                    if opened.due_at is not None and opened.due_at <= self.now:
+                        heappush(due, (opened.due_at, opened_id))
+            if due and not self.has_share_left():
+                break
         if (
             times_out_at is not None
             and times_out_at <= self.now
             and self.execution.status is Status.RUNNING
         ):
             self.end(Status.TIMED_OUT, "ExecutionTimedOut", Failure(None, None))
+        self.is_cut_short = bool(due and self.frames)
 
     def _fire(self, frame: Frame) -> None:
         match frame.open:
@@ -289,11 +310,16 @@ class Run(Workspace):
     # ---------------------------------------------------------------- states
 
     def go_on(self) -> None:
-        """Try the frames that are ready, in turn, until none is."""
-        while self.ready:
-            frame = self.frames.get(self.ready.popleft())
+        """Try the frames that are ready, in turn, until none is or the step has had its share."""
+        if not self.ready:
+            return
+        ready, history, work = self.ready, self.history, self.work
+        events_max, work_max = self.share
+        while ready and len(history) < events_max and work.done < work_max:
+            frame = self.frames.get(ready.popleft())
             if frame is not None:
-                self._try(frame)
+                # Only one that the step before has left over can be ready and not yet touched.
+                self._try(self.touch(frame) if self.links else frame)
 
     def _try(self, frame: Frame) -> None:
         state = self.state(frame)
@@ -395,6 +421,9 @@ class Run(Workspace):
         """Check the size of what a state has made, and set its variables."""
         if goto.output is not frame.input:  # the input was measured when it was made
             check_size(goto.output, frame.state)
+        if len(self.history) % WEIGHED_EVENTS < 2 <= len(self.history):
+            # A transition is two events, and both hold the output: one in so many is looked at.
+            self.work.done += measured(goto.output) * WEIGHED_EVENTS // BYTES_PER_WORK
         if goto.assigned:
             self.assign(frame, goto.assigned)
 
@@ -484,12 +513,9 @@ class Run(Workspace):
         details: dict[str, Json] = {**failure.details(), "state": frame.state}
         if location is not None:
             details["location"] = location[:LOCATION_CHARACTERS_MAX]
-        first_id = self.execution.last_event_id - len(self.history) + 1
-        # A state that is tried again was entered in an earlier step.
-        is_entering = frame.last_event_id == frame.entered_event_id >= first_id
+        is_entering = frame.last_event_id == frame.entered_event_id and not any(frame.retries)
         if is_entering and not state.fails_after_entry:
-            entered = self.history[frame.entered_event_id - first_id]
-            frame.last_event_id = entered.previous_event_id
+            frame.last_event_id = self.link_of_entry(frame)
         self.emit(frame, "EvaluationFailed", details)
 
     def _fail(self, frame: Frame, state: State, failure: Failure, *, is_fork: bool = False) -> None:

@@ -260,6 +260,7 @@ class Trial(Run):
             seen.random,
             seen.time_scale,
             seen.counts_retries,
+            seen.work,
             conditions=self._conditions,
         )
 

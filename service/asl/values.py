@@ -64,11 +64,21 @@ def equal(a: Json, b: Json) -> bool:
 def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
     """Return whether the compact UTF-8 JSON text of a value is longer than `limit_bytes`.
 
-    A value nested deeper than NESTING_MAX exceeds every limit. One walk adds up what the text needs
-    at least and at most; it is written out only when the limit lies between the two.
+    A value nested deeper than NESTING_MAX exceeds every limit.
     """
-    if type(value) is dict and _is_plainly_small(value, limit_bytes):
-        return False
+    if type(value) is dict:  # as most state data is, which is spared another call
+        characters = _plain_characters(value)
+        if 0 <= characters * _ESCAPED_CHARACTER_BYTES_MAX < limit_bytes:
+            return False
+    return measured(value, limit_bytes) > limit_bytes
+
+
+def measured(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> int:
+    """Return about how many bytes a value's JSON text has: over the limit exactly if it exceeds it.
+
+    One walk adds up what the text needs at least and at most; it is written out only when the limit
+    lies between the two.
+    """
     at_least = at_most = 0
     level: list[Json] = [value]
     for _ in range(NESTING_MAX + 1):
@@ -93,16 +103,18 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
                 at_least += 3
                 at_most += _NUMBER_BYTES_MAX
             if at_least > limit_bytes:
-                return True
+                return at_least
         if not below:
-            return at_most > limit_bytes and text_bytes(value) > limit_bytes
+            return at_least if at_most <= limit_bytes else text_bytes(value)
         level = below
-    return True
+    return limit_bytes + 1
 
 
-def _is_plainly_small(value: dict[str, Json], limit_bytes: int) -> bool:
-    """Tell whether an object is one level deep and small by any measure, as most state data is."""
-    characters = 0
+def _plain_characters(value: dict[str, Json]) -> int:
+    """Return how many characters an object of one level has at most, as most state data is; -1 for
+    any other.
+    """
+    characters = 2
     for name, member in value.items():
         characters += len(name) + _NUMBER_BYTES_MAX
         kind = type(member)
@@ -111,8 +123,8 @@ def _is_plainly_small(value: dict[str, Json], limit_bytes: int) -> bool:
         elif kind is int:
             characters += member.bit_length()  # type: ignore[union-attr]
         elif kind not in _SHORT_KINDS:
-            return False
-    return (characters + 2) * _ESCAPED_CHARACTER_BYTES_MAX < limit_bytes
+            return -1
+    return characters
 
 
 def text_of(value: Json) -> str:

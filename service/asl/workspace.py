@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 from service.asl.commands import Command
@@ -18,6 +19,7 @@ from service.asl.execution import (
     Backoff,
     Execution,
     Frame,
+    Halt,
     OpenMap,
     OpenTask,
     OpenWait,
@@ -26,6 +28,7 @@ from service.asl.execution import (
 )
 from service.asl.history import HISTORY_EVENTS_MAX, HistoryEvent
 from service.asl.parser import StateMachine
+from service.asl.share import STEP_SHARE, Share, Work
 from service.asl.states.base import State
 from service.asl.states.distributed_map import DistributedMap
 from service.asl.states.task import Task
@@ -49,6 +52,10 @@ class HistoryFull(Exception):
 class Workspace:
     """An execution while it is being changed."""
 
+    # Of the frames that the step before has left over: what their entries are linked to.
+    links: Mapping[int, int] = MappingProxyType({})
+    is_cut_short = False  # before all that was due has happened
+
     def __init__(
         self,
         machine: StateMachine,
@@ -56,6 +63,7 @@ class Workspace:
         now: datetime,
         random: Random,
         time_scale: float,
+        share: Share = STEP_SHARE,
     ) -> None:
         self.machine = machine
         self.execution = execution.copy()
@@ -65,18 +73,47 @@ class Workspace:
         self.time_scale = time_scale
         self.history: list[HistoryEvent] = []
         self.ready: deque[int] = deque()
+        if execution.halt is not None:
+            self.links = dict(execution.halt.ready)
+            self.ready.extend(self.links)
+            self.execution.halt = None
+        self.share = share
+        self.work = Work()
         self.has_changed = False  # beyond what the history tells
         self._owned: set[int] = set()
-        self._opened: list[tuple[int, OpenTask | OpenWait | Backoff | OpenMap]] = []
+        self.opened: list[tuple[int, OpenTask | OpenWait | Backoff | OpenMap]] = []
 
     def commands(self) -> tuple[Command, ...]:
         """Return what was asked for on the way and is still open."""
         asked = []
-        for frame_id, opened in self._opened:
+        for frame_id, opened in self.opened:
             frame = self.frames.get(frame_id)
             if frame is not None and frame.open is opened:
                 asked.append(opened.command)
         return tuple(asked)
+
+    def has_share_left(self) -> bool:
+        """Return whether the step may go on."""
+        return len(self.history) < self.share.events and self.work.done < self.share.work
+
+    def left_over(self) -> Halt:
+        """Return where the step has stopped short."""
+        ready = tuple(
+            (frame_id, self.link_of_entry(self.frames[frame_id]))
+            for frame_id in self.ready
+            if frame_id in self.frames
+        )
+        return Halt(self.now, ready)
+
+    def link_of_entry(self, frame: Frame) -> int:
+        """Return the event that a frame's entry into its state is linked to.
+
+        Known of states that were entered in this step or have not been tried since; else 0.
+        """
+        first_id = self.execution.last_event_id - len(self.history) + 1
+        if frame.entered_event_id >= first_id:
+            return self.history[frame.entered_event_id - first_id].previous_event_id
+        return self.links.get(frame.id, 0)
 
     def new_frame(self, parent: int | None, scope: str, index: int, value: Json) -> Frame:
         """Return a frame that has not yet entered a state."""
@@ -105,7 +142,7 @@ class Workspace:
     def open(self, frame: Frame, waiting: OpenTask | OpenWait | Backoff | OpenMap) -> None:
         """Have the frame wait for something, and ask for it."""
         frame.open = waiting
-        self._opened.append((frame.id, waiting))
+        self.opened.append((frame.id, waiting))
 
     def find_task(self, command_id: int) -> tuple[Frame, Task] | None:
         """Return the frame that waits for a command's answer, to be changed, with its state."""
@@ -150,7 +187,8 @@ class Workspace:
 
     def visit(self, frame: Frame, state: State) -> Visit:
         """Return what the state gets to see."""
-        return Visit(self.execution, frame, self.now, self.random, self.time_scale, state.can_retry)
+        execution, now, random = self.execution, self.now, self.random
+        return Visit(execution, frame, now, random, self.time_scale, state.can_retry, self.work)
 
     def emit(self, frame: Frame, type_: str, details: dict[str, Json] | None) -> None:
         """Note what happened in a frame, linked to what happened in it before.

@@ -138,7 +138,7 @@ class Committer:
         stack = [_Try(batch)]
         while stack:
             units, patience_ms, losses = stack.pop()
-            units = self._prepare(units)
+            units = await self._prepare(units)
             if not units:
                 continue
             try:
@@ -157,9 +157,11 @@ class Committer:
             else:
                 self._finish(done)
 
-    def _prepare(self, units: Sequence[Unit]) -> list[Unit]:
+    async def _prepare(self, units: Sequence[Unit]) -> list[Unit]:
         """Play each turn's events before the transaction, which then holds no lock while the
         language works.
+
+        A turn that has stopped short has taken long enough for everybody else to have a turn.
         """
         ready: list[Unit] = []
         for unit in units:
@@ -176,6 +178,8 @@ class Committer:
                 except Exception as error:
                     self._outcomes.broken(unit, error)
                     continue
+                if unit.execution.halt is not None:
+                    await asyncio.sleep(0)
             elif unit.answer.done():
                 continue
             ready.append(unit)

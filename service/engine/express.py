@@ -119,6 +119,8 @@ class _Run:
             self._execution = _bounded(self._execution)
             while self._execution.status is Status.RUNNING:
                 self._perform()
+                if self._execution.halt is not None:
+                    await asyncio.sleep(0)  # the step has taken long enough for the others
                 self._feed(await self._next())
         finally:
             for task in self._performing.values():

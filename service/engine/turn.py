@@ -19,6 +19,8 @@ from uuid import UUID
 import structlog
 
 from service.asl import (
+    NO_SHARE,
+    STEP_SHARE,
     TASK_FAILED,
     Event,
     Execution,
@@ -154,8 +156,11 @@ class Turn:
         self._is_signalled = any(isinstance(event, Signalled) for event in self.events)
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
+        self._has_had_its_share = False
         for event in self.events:
             self._feed(event)
+        if not self.events and self.execution.halt is not None:
+            self._feed(TimerFired())
         self._settle()
 
     @property
@@ -179,7 +184,11 @@ class Turn:
         self._settle()
 
     def _feed(self, event: Event) -> None:
-        """Let one more event happen to the execution."""
+        """Let one more event happen to the execution.
+
+        Where it stops short the turn has had its share: whatever else happens in it is taken in,
+        and what that leads to is left to a later batch, or the others would wait all the same.
+        """
         shared = self._surroundings
         step = advance(
             self.tenure.machine,
@@ -188,9 +197,11 @@ class Turn:
             self._now,
             shared.random,
             time_scale=shared.time_scale,
+            share=NO_SHARE if self._has_had_its_share else STEP_SHARE,
         )
         self.execution = step.execution
         self._history += step.history
+        self._has_had_its_share = step.execution.halt is not None
 
     def _settle(self) -> None:
         """Go on as far as nothing from outside is needed; leave in `wanted` the next effects."""
@@ -255,7 +266,7 @@ class Turn:
                 if failure is not None:
                     return failure
         due_at = execution.due_at
-        if due_at is not None and due_at <= self._now:
+        if due_at is not None and due_at <= self._now and execution.halt is None:
             return TimerFired()
         return None
 

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Final, Protocol
 
 from service.asl import (
+    WHOLE_SHARE,
     About,
     Event,
     Execution,
@@ -236,7 +237,9 @@ class _Play:
             self._feed(Signalled())
 
     def _feed(self, event: Event) -> None:
-        step = advance(self._machine, self._execution, event, self._now, self._random)
+        step = advance(
+            self._machine, self._execution, event, self._now, self._random, share=WHOLE_SHARE
+        )
         self._execution = step.execution
         self._events += step.history
         for command in step.commands:

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from service.asl import (
+    STEP_SHARE,
     About,
     Command,
     Event,
@@ -14,6 +15,7 @@ from service.asl import (
     InvalidDefinition,
     Json,
     RunTask,
+    Share,
     StateMachine,
     TaskFailed,
     TaskSucceeded,
@@ -78,10 +80,15 @@ class FixedRandom:
 
 
 class Run:
-    """An execution and its time."""
+    """An execution and its time, and the share of each of its steps."""
 
     def __init__(
-        self, machine: StateMachine, input: Json = None, *, time_scale: float = 1.0
+        self,
+        machine: StateMachine,
+        input: Json = None,
+        *,
+        time_scale: float = 1.0,
+        share: Share = STEP_SHARE,
     ) -> None:
         about = About(
             arn="arn:aws:states:eu-west-1:000000000000:execution:orders:o-1",
@@ -96,6 +103,7 @@ class Run:
         self.execution = Execution.new(about)
         self.now = NOON
         self.time_scale = time_scale
+        self.share = share
         self.history: list[HistoryEvent] = []
         self.random = FixedRandom()
 
@@ -109,6 +117,7 @@ class Run:
             self.now,
             self.random,
             time_scale=self.time_scale,
+            share=self.share,
         )
         self.execution = step.execution
         self.history.extend(step.history)

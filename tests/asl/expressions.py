@@ -9,6 +9,7 @@ import pytest
 
 from service.asl.errors import ExecutionError
 from service.asl.query.jsonata import QUERY_EVALUATION_ERROR, compile_expression
+from service.asl.share import Work
 from service.asl.values import Json
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 123_456, tzinfo=UTC)
@@ -42,7 +43,7 @@ class Numbers:
 
 
 def evaluate(text: str, /, seed: int = 0, **variables: Json) -> Json:
-    return compile_expression(text).evaluate(variables, NOON, Numbers(seed), "Output")
+    return compile_expression(text).evaluate(variables, NOON, Numbers(seed), Work(), "Output")
 
 
 def failure(text: str, /, **variables: Json) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from service.asl import (
     HISTORY_EVENTS_MAX,
+    WHOLE_SHARE,
     Execution,
     Poisoned,
     RunTask,
@@ -179,7 +180,7 @@ def test_a_late_timer_lets_things_happen_in_the_order_in_which_they_were_due() -
     assert run.outcome == ("SUCCEEDED", {})
 
 
-def test_the_history_limit_ends_an_endless_loop_within_one_step() -> None:
+def test_the_history_limit_ends_an_endless_loop() -> None:
     run = Run(
         machine(
             Spin=going("Pass", "Again"),
@@ -189,7 +190,8 @@ def test_the_history_limit_ends_an_endless_loop_within_one_step() -> None:
                 "Default": "Spin",
             },
             End={"Type": "Succeed"},
-        )
+        ),
+        share=WHOLE_SHARE,
     )
     run.feed(Started())
     assert run.outcome == ("FAILED", ["States.Runtime", HISTORY_CAUSE])

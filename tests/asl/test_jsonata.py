@@ -19,6 +19,7 @@ from service.asl.query.jsonata import (
     unwrap,
 )
 from service.asl.query.jsonata.expression import TEXT_CHARACTERS_MAX
+from service.asl.share import Work
 from service.asl.values import Json
 from tests.asl.expressions import NOON, NOTHING, UNSUPPORTED, Numbers, evaluate, failure
 
@@ -36,7 +37,7 @@ def outcome(text: str, variables: dict[str, Json]) -> dict[str, Any]:
     except BadExpression as error:
         return {"invalid": error.message.partition(":")[0]}
     try:
-        return {"result": expression.evaluate(variables, NOON, Numbers(), "Output")}
+        return {"result": expression.evaluate(variables, NOON, Numbers(), Work(), "Output")}
     except ExecutionError as error:
         reason = (error.cause or "").partition("specified for the field 'Output' ")[2]
     if reason == NOTHING:
@@ -196,7 +197,7 @@ def test_evaluation_leaves_its_variables_as_they_were() -> None:
     given: Json = {"empty": [], "item": {"a": 1}}
     text = "($v.empty{'a': $}; $v := 2; $v.item ~> |$|{'b': 1}|; $v.empty ~> $append(1))"
     kept = {"v": copy.deepcopy(given)}
-    assert compile_expression(text).evaluate(kept, NOON, Numbers(), "Output") == 1
+    assert compile_expression(text).evaluate(kept, NOON, Numbers(), Work(), "Output") == 1
     assert kept == {"v": given}
 
 

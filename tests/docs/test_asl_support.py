@@ -15,6 +15,7 @@ from service.asl import (
     errors,
     history,
     retry,
+    share,
     values,
     workspace,
 )
@@ -190,6 +191,9 @@ def test_limits_are_the_ones_of_the_code() -> None:
         ),
         "history of an execution": f"{history.HISTORY_EVENTS_MAX:,} events; "
         f"then it fails with `{errors.RUNTIME}`",
+        "one step of an execution": f"{share.STEP_EVENTS_MAX:,} events of history, or "
+        f"{share.STEP_WORK_MAX:,} steps of evaluation (some 20 ms); then others have their turn, "
+        "and it goes on by itself",
         "error; cause": f"{errors.ERROR_CHARACTERS_MAX} characters; "
         f"{errors.CAUSE_CHARACTERS_MAX:,} characters; longer ones are cut",
         "Retriers, Catchers of a state; names in `ErrorEquals`": f"{retry.RETRIERS_MAX}; "

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from service.asl.document import pointer_to
 from service.asl.errors import EvaluationFailed, ExecutionError
 from service.asl.query.jsonata import BadExpression, Expression, compile_expression, unwrap
+from service.asl.share import Work
 from service.asl.values import Json, Random
 
 EXPRESSIONS_DEPTH_MAX: Final = 100
@@ -28,11 +29,15 @@ _LOOKS_AT_CONTEXT: Final = re.compile(r"\$states\b(?!\s*\.\s*(?:input|result|err
 
 
 class Reach(NamedTuple):
-    """What an expression can see: the variables by their names, the moment, random numbers."""
+    """What an expression can see: the variables by their names, the moment, random numbers.
+
+    `work` is where what it costs is counted.
+    """
 
     variables: Mapping[str, Json]
     now: datetime
     random: Random
+    work: Work
 
 
 Evaluate: TypeAlias = Callable[[Reach], Json]

@@ -57,7 +57,7 @@ class _PathArgument:
 
     def evaluate(self, scope: Scope) -> Json:
         try:
-            return self.path.find(scope.value, scope.context, scope.variables)
+            return self.path.find(scope.value, scope.context, scope.variables, scope.work)
         except PathNotFound as error:
             raise FunctionFailed(
                 f"The JsonPath argument for the field '{self.path.text}' "

@@ -35,6 +35,7 @@ from service.asl.query.steps import (
     TooManyNodes,
     compile_filter,
 )
+from service.asl.share import Work
 from service.asl.values import Json, text_of
 
 Root: TypeAlias = Literal["input", "context", "variable"]
@@ -143,13 +144,17 @@ class Path:
         return frozenset() if self.variable is None else frozenset({self.variable})
 
     def find(
-        self, value: Json, context: Json, variables: Mapping[str, Json] = NO_VARIABLES
+        self,
+        value: Json,
+        context: Json,
+        variables: Mapping[str, Json] = NO_VARIABLES,
+        work: Work | None = None,
     ) -> Json:
         """Return what the path selects of the input `value`, the context object, or a variable.
 
         A definite path gives the one value, any other a list. Raise PathNotFound when a definite
         path leads nowhere, there is no such variable, a filter cannot be applied, or more than
-        NODES_MAX nodes are looked at.
+        NODES_MAX nodes are looked at. These nodes are added to `work`, but for a plain path's own.
         """
         searched: Any = value
         if self.root == "context":
@@ -159,7 +164,7 @@ class Path:
             if searched is _MISSING:
                 raise PathNotFound(self.text, f"No results for path: ${self.variable}", value)
         if self._keys is None:
-            return self._select(searched)
+            return self._select(searched, work)
         node = searched
         try:
             for key in self._keys:
@@ -207,7 +212,7 @@ class Path:
             raise PathNotSettable(f"'{self.text}' sets element {key} of an array of {len(part)}")
         return list(part)
 
-    def _select(self, searched: Json) -> Json:
+    def _select(self, searched: Json, work: Work | None) -> Json:
         nodes: list[Json] = [searched]
         budget = Budget()
         try:
@@ -219,6 +224,9 @@ class Path:
         except TooManyNodes as error:
             reason = f"it looks at more than {NODES_MAX} nodes"
             raise PathNotFound(self.text, reason, searched) from error
+        finally:
+            if work is not None:
+                work.done += budget.spent
         if not self._is_single:
             return len(nodes) if self._counts else nodes
         if not nodes:

@@ -43,6 +43,11 @@ class Budget:
     def __init__(self) -> None:
         self._left = NODES_MAX
 
+    @property
+    def spent(self) -> int:
+        """Return how many nodes were looked at, those included that were too many."""
+        return NODES_MAX - self._left
+
     def spend(self, nodes: int) -> None:
         """Count nodes about to be looked at. Raise TooManyNodes when too few are left."""
         self._left -= nodes

@@ -135,7 +135,7 @@ def _selection(field: str, path: Path) -> Evaluate:
 
     def evaluate(scope: Scope) -> Json:
         try:
-            return path.find(scope.value, scope.context, scope.variables)
+            return path.find(scope.value, scope.context, scope.variables, scope.work)
         except PathNotFound as error:
             raise ExecutionError(PARAMETER_PATH_FAILURE, error.in_field(field)) from error
 

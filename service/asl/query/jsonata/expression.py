@@ -30,6 +30,7 @@ from service.asl.query.jsonata.library import (
 from service.asl.query.jsonata.paths import Code
 from service.asl.query.jsonata.values import (
     ELEMENT_BYTES,
+    STEPS_MAX,
     TOO_DEEP,
     TOO_LARGE,
     UNDEFINED,
@@ -42,6 +43,7 @@ from service.asl.query.jsonata.values import (
     Value,
     json_text,
 )
+from service.asl.share import Work
 from service.asl.values import Json, Random, text_of
 
 QUERY_EVALUATION_ERROR: Final = "States.QueryEvaluationError"
@@ -106,11 +108,12 @@ class Expression:
         self._code = code
 
     def evaluate(
-        self, variables: Mapping[str, Json], now: datetime, random: Random, field: str
+        self, variables: Mapping[str, Json], now: datetime, random: Random, work: Work, field: str
     ) -> Json:
         """Return the value of the expression, for the variables in reach by their names.
 
-        `field` is where the expression stands in its state, such as `Output/total`. The result may
+        `field` is where the expression stands in its state, such as `Output/total`; what it costs
+        is added to `work`, unless it is a plain path, which costs next to nothing. The result may
         share parts with the variables, and is not to be changed. Raise
         ExecutionError("States.QueryEvaluationError") for an expression that fails, that exceeds a
         bound, or that returns nothing or a function.
@@ -120,12 +123,13 @@ class Expression:
             if value is not UNDEFINED:
                 found: Json = value
                 return found
-        return self._evaluated(variables, now, random, field)
-
-    def _evaluated(
-        self, variables: Mapping[str, Json], now: datetime, random: Random, field: str
-    ) -> Json:
         run = Run(now, random)
+        try:
+            return self._evaluated(run, variables, field)
+        finally:
+            work.done += STEPS_MAX - run.steps_left
+
+    def _evaluated(self, run: Run, variables: Mapping[str, Json], field: str) -> Json:
         scope = Scope({}, Scope(variables, Scope(BUILTINS, None, run), run), run)
         if self._code is None:
             self._code = _compiled(self.text).code
