@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from service.asl import Execution, Json, Started, compile_definition
+from service.asl import WHOLE_SHARE, Execution, Json, Started, compile_definition
 from service.asl.query.scope import NO_VARIABLES
 from service.asl.values import PAYLOAD_BYTES_MAX
 from service.asl.workspace import VARIABLES_BYTES_MAX
@@ -115,7 +115,7 @@ TURNS = 4 * VARIABLES_BYTES_MAX // PAYLOAD_BYTES_MAX + 10
 
 def test_all_variables_of_an_execution_together_have_a_limit() -> None:
     chain = {f"S{n}": going("Pass", f"S{n + 1}", Assign={f"v{n}.$": "$.big"}) for n in range(TURNS)}
-    run = Run(machine(**chain, **{f"S{TURNS}": DONE}), {"big": QUARTER})
+    run = Run(machine(**chain, **{f"S{TURNS}": DONE}), {"big": QUARTER}, share=WHOLE_SHARE)
     run.feed(Started())
     assert run.execution.error == "States.DataLimitExceeded"
     assert f"exceed the maximum number of bytes: {VARIABLES_BYTES_MAX}" in str(run.execution.cause)
@@ -126,7 +126,8 @@ def test_what_is_assigned_anew_counts_once() -> None:
     again = going("Pass", "Look", Assign={"n.$": "States.MathAdd($n, 1)", "same.$": "$.big"})
     look: State = {"Type": "Choice", "Choices": [rule], "Default": "Again"}
     start = going("Pass", "Look", Assign={"n": 0})
-    run = Run(machine(Start=start, Look=look, Again=again, Done=DONE), {"big": QUARTER})
+    flow = machine(Start=start, Look=look, Again=again, Done=DONE)
+    run = Run(flow, {"big": QUARTER}, share=WHOLE_SHARE)
     run.feed(Started())
     assert run.outcome == ("SUCCEEDED", {"big": QUARTER})
 
