@@ -16,11 +16,12 @@ import uvloop
 
 from benchmarks.database import embedded_server
 from benchmarks.options import Options
+from benchmarks.replicas import REPLICAS, run_replicas
 from benchmarks.run import BENCHMARKS, run
 from benchmarks.transitions import lines
 
 TRANSITIONS: Final = "transitions"
-NAMES: Final = (TRANSITIONS, *BENCHMARKS)
+NAMES: Final = (TRANSITIONS, *BENCHMARKS, REPLICAS)
 
 SECONDS_BEYOND_WAIT_MIN: Final = 3.0
 """The counting begins a second after the first waits have ended, and needs some time."""
@@ -44,7 +45,7 @@ def main() -> int:
     if TRANSITIONS in names:
         for line in lines():
             print(json.dumps(line), flush=True)
-    served = [name for name in names if name in BENCHMARKS]
+    served = [name for name in names if name != TRANSITIONS]
     return uvloop.run(_run(served, asked)) if served else 0
 
 
@@ -55,7 +56,10 @@ async def _run(names: Sequence[str], asked: argparse.Namespace) -> int:
     async with server as server_url:
         for name in names:
             try:
-                line, lost = await run(name, options, server_url, asked.mail)
+                if name == REPLICAS:
+                    line, lost = await run_replicas(options, server_url, asked.mail or "none")
+                else:
+                    line, lost = await run(name, options, server_url, asked.mail)
             except* RuntimeError as errors:
                 print(f"{name}: {_first(errors)}", file=sys.stderr)
                 code = 1
@@ -86,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "names", nargs="*", type=_name, metavar="NAME",
         help="transitions (of the language alone), inproc (the service in this process, past its "
-        "ports) or http; all without a name",
+        "ports), http, or replicas (as inproc, a process for each core); all without a name",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=defaults.seconds, help="length of the saturated load"
@@ -106,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mail", choices=("none", "discard", "sink"),
         help="not written, written and dropped, or sent by SMTP to a sink; "
-        "none for inproc and sink for http unless given",
+        "none for inproc and replicas and sink for http unless given",
     )  # fmt: skip
     return parser
 
