@@ -61,7 +61,7 @@ async def _run_one(options: Options, server_url: str, mail: Mail) -> dict[str, A
 
 
 def _together(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
-    workflows = [line["workflows"] for line in lines]
+    workflows: list[int] = [line["workflows"] for line in lines]
 
     def weighted(name: str) -> float:
         shares = zip(lines, workflows, strict=True)
