@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.asl.errors import INTRINSIC_FAILURE, PARAMETER_PATH_FAILURE, ExecutionError
@@ -149,6 +149,7 @@ def test_depth_is_bounded() -> None:
     )
 
 
+@example({"a.$": "$$"}, None, None)  # a context that is no object
 @given(VALUES, VALUES, VALUES)
 def test_filling_touches_nothing_and_fails_only_as_the_language_says(
     template: Json, value: Json, context: Json

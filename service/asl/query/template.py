@@ -130,26 +130,26 @@ class _Compiler:
 
 
 def _selection(field: str, path: Path) -> Evaluate:
-    if path.text == "$$":
-        return _whole_context
+    is_whole_context = path.text == "$$"
 
     def evaluate(scope: Scope) -> Json:
         try:
-            return path.find(scope.value, scope.context, scope.variables, scope.work)
+            found = path.find(scope.value, scope.context, scope.variables, scope.work)
         except PathNotFound as error:
             raise ExecutionError(PARAMETER_PATH_FAILURE, error.in_field(field)) from error
+        return _as_in_payloads(found) if is_whole_context else found
 
     return evaluate
 
 
-def _whole_context(scope: Scope) -> Json:
+def _as_in_payloads(context: Json) -> Json:
     """Return the Context Object as a payload has it.
 
     Observed: with Execution.RedriveCount where a Pass is given it, and without where a Task is;
     of the two only a Task has State.RetryCount. By its name it is there for both.
     """
-    context = scope.context
-    assert isinstance(context, dict), context
+    if not isinstance(context, dict):
+        return context
     state, execution = context.get("State"), context.get("Execution")
     if not (isinstance(state, dict) and isinstance(execution, dict) and "RetryCount" in state):
         return context
