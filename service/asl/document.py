@@ -59,10 +59,9 @@ class MalformedDocument(ValueError):
 
 @dataclass(slots=True)
 class _Node:
-    """Where a part and the name before it begin, and its own parts."""
+    """Where a part begins, and its own parts."""
 
     start: int
-    name_start: int
     members: dict[str, _Node] = field(default_factory=dict)
 
 
@@ -82,10 +81,6 @@ class Document:
         with "/".
         """
         return self._places.at(self._node(pointer).start)
-
-    def key_place(self, pointer: str) -> Place:
-        """Return where the name of the member at a pointer begins; for no member, as `place`."""
-        return self._places.at(self._node(pointer).name_start)
 
     def _node(self, pointer: str) -> _Node:
         node = self._root
@@ -127,7 +122,7 @@ def parse_document(text: str) -> Document:
     if len(text.encode("utf-8", "surrogatepass")) > DEFINITION_BYTES_MAX:
         reader.fail(f"the text is longer than {DEFINITION_BYTES_MAX} bytes", 0)
     start = reader.skip_space(0)
-    root = _Node(start, start)
+    root = _Node(start)
     value, end = reader.read(root)
     reader.expect_end(end)
     if reader.duplicates:
@@ -201,7 +196,7 @@ class _Reader:
         self._trail.append(name)
         if name in value:
             self._note_duplicate(name, name_start)
-        child = node.members[name] = _Node(self.skip_space(offset + 1), name_start)
+        child = node.members[name] = _Node(self.skip_space(offset + 1))
         value[name], offset = self.read(child)
         self._trail.pop()
         return offset
@@ -213,7 +208,7 @@ class _Reader:
             return value, offset + 1
         while True:
             self._trail.append(len(value))
-            child = node.members[str(len(value))] = _Node(offset, offset)
+            child = node.members[str(len(value))] = _Node(offset)
             element, offset = self.read(child)
             self._trail.pop()
             value.append(element)

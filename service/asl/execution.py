@@ -2,26 +2,22 @@
 
 It grows with what is open, not with what is done: a frame for each line of control (the root, a
 Parallel branch, a Map iteration), and in a frame only its place, the input of its state and what it
-waits for. What is done is history, which is kept elsewhere. Moments are written as whole
-microseconds since 1970, which is exact and short.
+waits for. What is done is history, which is kept elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from service.asl.commands import (
-    BatchItems,
     Command,
-    ReadItems,
     RunMap,
     RunTask,
     SetTimer,
-    WriteResults,
 )
 from service.asl.query.scope import NO_VARIABLES
 from service.asl.values import Json
@@ -29,8 +25,7 @@ from service.asl.values import Json
 ROOT_FRAME: Final = 0
 ROOT_SCOPE: Final = ""
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Status(StrEnum):
@@ -165,7 +160,7 @@ class Frame:
     input: Json
     last_event_id: int = 0
     entered_event_id: int = 0
-    entered_at: datetime = _EPOCH
+    entered_at: datetime = EPOCH
     retries: tuple[int, ...] = ()  # per Retrier of the current state
     open: Open | None = None
     # Never written to: a new one takes its place.
@@ -285,74 +280,6 @@ class Execution:
         opened = (f.open for f in self.frames.values() if isinstance(f.open, OpenMap))
         return any(run.command.id == command.id and run.arn is not None for run in opened)
 
-    def to_json(self) -> Json:
-        """Return what a checkpoint holds: JSON with short member names, without `about`."""
-        out: dict[str, Json] = {"s": self.status.value, "e": self.last_event_id}
-        out |= _present(
-            o=self.output,
-            r=self.error,
-            c=self.cause,
-            d=_micros(self.times_out_at),
-            g=self.is_signalled or None,
-            k=self.is_acknowledged or None,
-            n=self.next_frame_id or None,
-            h=_halt_to_json(self.halt),
-        )
-        if self.frames:
-            out["f"] = [
-                _frame_to_json(frame, variables_above(frame, self.frames))
-                for frame in self.frames.values()
-            ]
-        return out
-
-    @classmethod
-    def from_json(cls, checkpoint: Json, about: About) -> Execution:
-        """Return the execution that `to_json` wrote.
-
-        Raise ValueError when `checkpoint` is nothing that `to_json` writes.
-        """
-        try:
-            return _execution_from_json(checkpoint, about)
-        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
-            raise ValueError(f"the checkpoint is malformed: {error!r}") from error
-
-
-def _execution_from_json(checkpoint: Any, about: About) -> Execution:
-    frames: dict[int, Frame] = {}
-    for value in checkpoint.get("f", ()):  # a frame comes after the one that forked it
-        frame = _frame_from_json(value)
-        above = variables_above(frame, frames)
-        frame.variables = {**above, **value["y"]} if "y" in value else above
-        frames[frame.id] = frame
-    return Execution(
-        about,
-        Status(checkpoint["s"]),
-        checkpoint.get("o"),
-        checkpoint.get("r"),
-        checkpoint.get("c"),
-        checkpoint["e"],
-        _moment(checkpoint.get("d")),
-        bool(checkpoint.get("g")),
-        bool(checkpoint.get("k")),
-        checkpoint.get("n", ROOT_FRAME),
-        frames,
-        _halt_from_json(checkpoint.get("h")),
-    )
-
-
-def _halt_to_json(halt: Halt | None) -> Json:
-    if halt is None:
-        return None
-    ready: list[Json] = [[frame, link] for frame, link in halt.ready]
-    return [_micros(halt.at), *ready]
-
-
-def _halt_from_json(value: Any) -> Halt | None:
-    if value is None:
-        return None
-    micros, *ready = value
-    return Halt(_EPOCH + micros * _MICROSECOND, tuple((frame, link) for frame, link in ready))
-
 
 def own_variables(variables: Mapping[str, Json], above: Mapping[str, Json]) -> dict[str, Json]:
     """Return those of a frame's variables that it has set itself, not found in its parent's."""
@@ -363,173 +290,3 @@ def own_variables(variables: Mapping[str, Json], above: Mapping[str, Json]) -> d
 def variables_above(frame: Frame, frames: Mapping[int, Frame]) -> Mapping[str, Json]:
     """Return the variables that a frame has found when it began."""
     return NO_VARIABLES if frame.parent is None else frames[frame.parent].variables
-
-
-def _frame_to_json(frame: Frame, above: Mapping[str, Json]) -> Json:
-    out: dict[str, Json] = {
-        "i": frame.id,
-        "s": frame.state,
-        "v": frame.input,
-        "l": frame.last_event_id,
-        "e": frame.entered_event_id,
-        "t": _micros(frame.entered_at),
-    }
-    if frame.parent is not None:
-        out |= {"p": frame.parent, "w": frame.scope, "x": frame.index}
-    if any(frame.retries):
-        out["r"] = list(frame.retries)
-    if frame.variables is not above:
-        out |= {"y": own_variables(frame.variables, above), "z": frame.variable_bytes}
-    match frame.open:
-        case OpenTask() as task:
-            out["T"] = _task_to_json(task, frame)
-        case OpenWait(due_at):
-            out["W"] = _micros(due_at)
-        case Backoff(due_at):
-            out["B"] = _micros(due_at)
-        case OpenMap() as run:
-            out["M"] = _map_to_json(run, frame)
-        case OpenFork() as fork:
-            out["F"] = _fork_to_json(fork)
-    return out
-
-
-def _frame_from_json(value: Any) -> Frame:
-    frame = Frame(
-        value["i"],
-        value.get("p"),
-        value.get("w", ROOT_SCOPE),
-        value.get("x", 0),
-        value["s"],
-        value["v"],
-        value["l"],
-        value["e"],
-        _EPOCH + value["t"] * _MICROSECOND,
-        tuple(value.get("r", ())),
-        variable_bytes=value.get("z", 0),
-    )
-    if "T" in value:
-        frame.open = _task_from_json(value["T"], frame)
-    elif "W" in value:
-        frame.open = OpenWait(_EPOCH + value["W"] * _MICROSECOND)
-    elif "B" in value:
-        frame.open = Backoff(_EPOCH + value["B"] * _MICROSECOND)
-    elif "M" in value:
-        frame.open = _map_from_json(value["M"], frame)
-    elif "F" in value:
-        frame.open = _fork_from_json(value["F"])
-    return frame
-
-
-def _task_to_json(task: OpenTask, frame: Frame) -> Json:
-    """Leave out what the frame holds as well; parameters are most often the state's very input."""
-    command = task.command
-    out: dict[str, Json] = {"i": command.id, "r": command.resource}
-    if command.parameters is not frame.input:
-        out["p"] = command.parameters
-    return out | _present(
-        a=command.attempt or None,
-        t=command.timeout_seconds,
-        h=command.heartbeat_seconds,
-        d=_micros(task.times_out_at),
-        b=_micros(task.heartbeat_due_at),
-    )
-
-
-def _task_from_json(value: Any, frame: Frame) -> OpenTask:
-    command = RunTask(
-        value["i"],
-        frame.entered_event_id,
-        frame.state,
-        value["r"],
-        value.get("p", frame.input),
-        value.get("a", 0),
-        value.get("t"),
-        value.get("h"),
-    )
-    return OpenTask(command, _moment(value.get("d")), _moment(value.get("b")))
-
-
-def _map_to_json(run: OpenMap, frame: Frame) -> Json:
-    """Leave out what the frame holds as well, as of a task; there are items or a reader."""
-    command = run.command
-    is_input = command.reader is None and command.items is frame.input
-    parts = (command.reader, command.batcher, command.writer)
-    reader, batcher, writer = (None if part is None else part._asdict() for part in parts)
-    out: dict[str, Json] = {"i": command.id, "l": command.label, "c": command.concurrency}
-    return out | _present(
-        a=run.arn,
-        v=None if is_input else command.items,
-        t=command.tolerated_count,
-        p=command.tolerated_percentage,
-        x=command.is_express or None,
-        r=reader,
-        b=batcher,
-        w=writer,
-    )
-
-
-def _map_from_json(value: Any, frame: Frame) -> OpenMap:
-    command = RunMap(
-        value["i"],
-        frame.entered_event_id,
-        frame.entered_at,
-        frame.state,
-        value["l"],
-        value.get("v", None if "r" in value else frame.input),
-        value["c"],
-        value.get("t"),
-        value.get("p"),
-        bool(value.get("x")),
-        ReadItems(**value["r"]) if "r" in value else None,
-        BatchItems(**value["b"]) if "b" in value else None,
-        WriteResults(**value["w"]) if "w" in value else None,
-    )
-    return OpenMap(command, value.get("a"))
-
-
-def _fork_to_json(fork: OpenFork) -> Json:
-    out: dict[str, Json] = {
-        "v": fork.items,
-        "n": fork.length,
-        "c": fork.concurrency,
-        "k": fork.is_map,
-        "s": fork.started,
-        "r": fork.running,
-        "o": [[index, result] for index, result in fork.results.items()],
-    }
-    return out | _present(
-        m=fork.failures_max, u=fork.source, f=fork.failed or None, b=fork.result_bytes or None
-    )
-
-
-def _fork_from_json(value: Any) -> OpenFork:
-    return OpenFork(
-        value["v"],
-        value["n"],
-        value["c"],
-        value["k"],
-        value.get("m"),
-        value.get("u"),
-        value["s"],
-        value["r"],
-        value.get("f", 0),
-        value.get("b", 0),
-        dict(value["o"]),
-    )
-
-
-def _present(**members: Json) -> dict[str, Json]:
-    return dict(_without_none(members))
-
-
-def _without_none(members: Mapping[str, Json]) -> Iterator[tuple[str, Json]]:
-    return ((name, value) for name, value in members.items() if value is not None)
-
-
-def _micros(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + micros * _MICROSECOND

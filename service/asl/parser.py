@@ -104,11 +104,6 @@ class StateMachine:
         """Return the states of the top level by name."""
         return self.scopes[ROOT_SCOPE].states
 
-    @property
-    def resources(self) -> frozenset[str]:
-        """Return every Resource that a Task of the definition names."""
-        return frozenset(reference.resource for reference in self.tasks)
-
     def processor(self, label: str) -> StateMachine:
         """Return the ItemProcessor of a Distributed Map as a machine of its own.
 

@@ -128,7 +128,7 @@ class Engine:
         answer: asyncio.Future[Mapping[str, object] | None] = (
             asyncio.get_running_loop().create_future()
         )
-        self._worker.committer.submit(Request(effect, signal, answer))
+        self._worker.lanes.submit(Request(effect, signal, answer))
         return await answer
 
     async def stop(self, key: Key, error: str | None = None, cause: str | None = None) -> None:
@@ -155,7 +155,7 @@ class Engine:
     def _admit(self) -> None:
         if self._is_closing:
             raise Unavailable("the service is shutting down")
-        self._worker.committer.admit()
+        self._worker.lanes.admit()
 
     # Its life
 
@@ -167,7 +167,7 @@ class Engine:
         every("poll", POLL_SECONDS, self._timers.due)
         every("beat", self._rescuer.beat_seconds, self._beat)
         self._timers.open()
-        self._run("committer", self._worker.committer.run())
+        self._run("committer", self._worker.lanes.run())
         self._run("quarantine", self._worker.quarantine.run())
         self._run("claimer", self._claimer.run())
         self._run("rescuer", self._rescuer.run(self._beat))
@@ -193,7 +193,7 @@ class Engine:
         }
         if not self._loops:
             reasons["engine"] = "not open"
-        elif not self._rescuer.is_alive or self._worker.committer.is_down:
+        elif not self._rescuer.is_alive or self._worker.lanes.is_down:
             reasons["database"] = "does not answer"
         if self._is_closing:
             reasons["engine"] = "shutting down"

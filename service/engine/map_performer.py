@@ -29,7 +29,7 @@ class _NoMapRuns:
     """For a worker by itself, whose executions have no Distributed Map."""
 
     async def perform(self, tenure: Tenure, command: RunMap) -> None:
-        raise NotImplementedError("this worker performs no Distributed Map")
+        raise LookupError(f"{command.state}: this worker performs no Distributed Map")
 
     def heard(self, child: Key, status: Status) -> None: ...
 

@@ -248,7 +248,7 @@ class MapRun:
     def _room(self) -> int:
         """Return how many children may be started now; at least one is always under way."""
         try:
-            self._parts.worker.committer.admit()
+            self._parts.worker.lanes.admit()
         except Overloaded:
             return 0
         room = self._command.concurrency - len(self._in_flight)

@@ -73,7 +73,8 @@ class Effect:
     """One row for a statement in `sql/queries` that shares the checkpoint's transaction.
 
     The statement takes `$1::int[]`, the ordinals of the rows, and then one array for each member of
-    `row`, and returns at most one row for each ordinal, beginning with it.
+    `row`, and returns at most one row for each ordinal, beginning with it. The first member is the
+    bucket of what the row is about.
     """
 
     query: str

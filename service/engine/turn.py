@@ -37,6 +37,7 @@ from service.asl import (
     TimerFired,
     advance,
 )
+from service.asl.checkpoint import to_checkpoint
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ERROR_CHARACTERS_MAX
 from service.documents import dumps_own
 from service.engine.history import pack
@@ -229,7 +230,7 @@ class Turn:
         self._written = self.execution
         self._events = pack(self._history) if self._history else None
         is_running = self.execution.status is Status.RUNNING
-        self._document = dumps_own(self.execution.to_json()) if is_running else None
+        self._document = dumps_own(to_checkpoint(self.execution)) if is_running else None
 
     def _last_effect(self) -> Effect | None:
         """Return what `on_ended` wants done, unless a task has seen to it already."""

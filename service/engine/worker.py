@@ -32,6 +32,7 @@ from service.asl import (
     TaskHeartbeat,
     TimerFired,
 )
+from service.asl.checkpoint import from_checkpoint
 from service.documents import dumps, loads
 from service.engine.arns import Arns, label_of, owner_machine
 from service.engine.batch import Concerns
@@ -79,7 +80,7 @@ class Worker:
     ) -> None:
         self.id = id
         self.surroundings = surroundings
-        self.committer = Lanes(store, id, self)
+        self.lanes = Lanes(store, id, self)
         self.has_room = asyncio.Event()
         self.has_room.set()
         self.rested: Callable[[datetime], None] = lambda due_at: None  # arms the engine's timer
@@ -150,7 +151,7 @@ class Worker:
         tenure.is_queued = True
         self._tenures[tenure.key] = tenure
         self._note_room()
-        self.committer.submit(turn)
+        self.lanes.submit(turn)
 
     async def adopt(self, claims: Sequence[Claim], *events: Event) -> None:
         """Take in claimed executions and go on with each where its checkpoint stands."""
@@ -223,12 +224,12 @@ class Worker:
             return
         tenure.is_queued = True
         events, tenure.inbox = tenure.inbox, []
-        self.committer.submit(Turn(tenure, events, self.surroundings))
+        self.lanes.submit(Turn(tenure, events, self.surroundings))
 
     def _tenure(self, claim: Claim, machine: StateMachine) -> Tenure:
         assert claim.checkpoint is not None, f"{claim.key}: a running row without a checkpoint"
         about = self.about(claim.machine, claim.name, loads(claim.input), claim.started_at)
-        execution = Execution.from_json(loads(claim.checkpoint), about)
+        execution = from_checkpoint(loads(claim.checkpoint), about)
         label = label_of(claim.machine)
         if label is not None:
             machine = machine.processor(label)
@@ -488,7 +489,7 @@ class Worker:
                 decided: asyncio.Future[Mapping[str, object] | None] = (
                     asyncio.get_running_loop().create_future()
                 )
-                self.committer.submit(Request(last, lambda row: None, decided))
+                self.lanes.submit(Request(last, lambda row: None, decided))
                 await decided
 
     def _note_room(self) -> None:
@@ -517,7 +518,7 @@ class Worker:
     async def finished(self) -> None:
         """Return when no execution is in memory and everything is committed."""
         await self._is_empty.wait()
-        await self.committer.drained()
+        await self.lanes.drained()
 
     def leave_maps(self) -> None:
         """Let executions leave memory that wait for map runs alone, or come to: others go on with
@@ -530,7 +531,7 @@ class Worker:
 
     def close(self) -> None:
         """Cancel what is still performed: its commands stay in their checkpoints."""
-        self.committer.close()
+        self.lanes.close()
         for tenure in list(self._tenures.values()):
             self._forget(tenure)
         for task in self._background:

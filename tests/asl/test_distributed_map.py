@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from service.asl import (
-    Execution,
     ExecutionError,
     Json,
     MapRunBegan,
@@ -20,6 +19,7 @@ from service.asl import (
     TaskFailed,
     compile_definition,
 )
+from service.asl.checkpoint import from_checkpoint, to_checkpoint
 from service.asl.commands import BatchItems, ReadItems, WriteResults
 from service.asl.map_run import ChildInput, Inputs
 from service.asl.states.distributed_map import LABEL_CHARACTERS_MAX, MAP_RUN_CONCURRENCY
@@ -260,8 +260,8 @@ def test_a_checkpoint_keeps_the_whole_command() -> None:
         config=STANDARD | {"ExecutionType": "EXPRESS"},
     )
     run.feed(MapRunBegan(3, ARN))
-    stored = json.loads(json.dumps(run.execution.to_json()))
-    assert Execution.from_json(stored, run.execution.about) == run.execution
+    stored = json.loads(json.dumps(to_checkpoint(run.execution)))
+    assert from_checkpoint(stored, run.execution.about) == run.execution
 
 
 # What children are given

@@ -26,6 +26,7 @@ from service.asl import (
     TimerFired,
     compile_definition,
 )
+from service.asl.checkpoint import from_checkpoint, to_checkpoint
 from service.asl.share import STEP_EVENTS_MAX, WEIGHED_EVENTS
 from tests.asl.builders import Run, at, definition, ending, going, machine, task
 from tests.asl.test_properties import VALUES, definitions, pick_event
@@ -54,8 +55,8 @@ SPIN = compiled(loop())
 
 def restored(execution: Execution) -> Execution:
     """Return what a checkpoint makes of an execution."""
-    checkpoint = json.loads(json.dumps(execution.to_json()))
-    return Execution.from_json(checkpoint, execution.about)
+    checkpoint = json.loads(json.dumps(to_checkpoint(execution)))
+    return from_checkpoint(checkpoint, execution.about)
 
 
 def settle(run: Run) -> None:
@@ -153,13 +154,13 @@ def test_the_next_step_has_a_share_of_its_own() -> None:
 def test_a_checkpoint_tells_where_a_step_has_stopped_short_and_no_other() -> None:
     run = Run(SPIN, share=Share(4, sys.maxsize))
     run.feed(Started(), after=2)
-    halted = run.execution.to_json()
+    halted = to_checkpoint(run.execution)
     assert isinstance(halted, dict)
     assert halted["h"] == [int(at(2).timestamp()) * 1_000_000, [0, 3]]
     assert restored(run.execution) == run.execution
     whole = Run(machine(Only=task()))
     whole.feed(Started())
-    assert "h" not in (whole.execution.to_json() or {})
+    assert "h" not in (to_checkpoint(whole.execution) or {})
 
 
 def halted_beside_a_task() -> Run:
@@ -250,9 +251,9 @@ def test_a_loop_times_out_though_it_never_waits() -> None:
 def test_the_given_execution_stays_as_it_is_when_a_step_goes_on_from_a_halt() -> None:
     run = Run(SPIN)
     run.feed(Started())
-    halted, before = run.execution, run.execution.to_json()
+    halted, before = run.execution, to_checkpoint(run.execution)
     run.feed(TimerFired())
-    assert halted.to_json() == before
+    assert to_checkpoint(halted) == before
     assert run.execution is not halted
 
 

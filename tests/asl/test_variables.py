@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from service.asl import WHOLE_SHARE, Execution, Json, Started, compile_definition
+from service.asl import WHOLE_SHARE, Json, Started, compile_definition
+from service.asl.checkpoint import from_checkpoint, to_checkpoint
 from service.asl.query.scope import NO_VARIABLES
 from service.asl.values import PAYLOAD_BYTES_MAX
 from service.asl.workspace import VARIABLES_BYTES_MAX
@@ -149,9 +150,9 @@ def test_a_checkpoint_has_each_variable_once_and_gives_every_frame_its_own() -> 
     each = ending("Map", ItemProcessor=inner)
     run = Run(machine(Set=going("Pass", "Each", Assign={"shared": "once"}), Each=each), [1, 2])
     run.feed(Started())
-    text = json.dumps(run.execution.to_json())
+    text = json.dumps(to_checkpoint(run.execution))
     assert text.count("once") == 1
-    restored = Execution.from_json(json.loads(text), run.execution.about)
+    restored = from_checkpoint(json.loads(text), run.execution.about)
     assert restored == run.execution
     found = [dict(frame.variables) for frame in restored.frames.values()]
     assert found == [{"shared": "once"}, *({"shared": "once", "own": n} for n in (1, 2))]
@@ -163,4 +164,4 @@ def test_an_execution_without_variables_keeps_nothing_of_them() -> None:
     run.feed(Started())
     (frame,) = run.execution.frames.values()
     assert frame.variables is NO_VARIABLES
-    assert "y" not in run.execution.to_json()["f"][0]  # type: ignore[index, call-overload, operator]
+    assert "y" not in to_checkpoint(run.execution)["f"][0]  # type: ignore[index, call-overload, operator]

@@ -42,6 +42,7 @@ from service.asl import (
     compile_definition,
     render,
 )
+from service.asl.checkpoint import from_checkpoint, to_checkpoint
 from service.asl.states.task import function_name_of
 
 START = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -102,8 +103,8 @@ class Play:
 
     def _feed(self, event: Event) -> None:
         """Take one step, by way of a checkpoint, as the engine would after a crash."""
-        checkpoint = json.loads(json.dumps(self.execution.to_json()))
-        execution = Execution.from_json(checkpoint, self.execution.about)
+        checkpoint = json.loads(json.dumps(to_checkpoint(self.execution)))
+        execution = from_checkpoint(checkpoint, self.execution.about)
         step = advance(self.machine, execution, event, self.now, HalfRandom())
         self.execution = step.execution
         self.history.extend(step.history)

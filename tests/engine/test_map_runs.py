@@ -251,7 +251,7 @@ async def test_a_run_waits_while_too_many_steps_are_to_be_committed(
     monkeypatch.setattr(map_runs, "RETRY_SECONDS", 60.0)
     monkeypatch.setattr(map_run, "POLL_SECONDS", 0.01)
     async with small(machines={"all": only(each())}) as s:
-        lanes = s.engine._worker.committer
+        lanes = s.engine._worker.lanes
         admit, answers = lanes.admit, [Overloaded("full"), Overloaded("full"), None]
 
         def answer() -> None:

@@ -199,11 +199,11 @@ async def test_a_run_that_dies_of_starting_children_stays_a_suspect(
     async with small(machines={"all": only(each())}) as s:
         key = await s.start("all", [1])
         await until(lambda: tries == 1)
-        await s.engine._worker.committer.drained()
+        await s.engine._worker.lanes.drained()
         s.store.make_due(key, owner=None, epoch=s.at(key).epoch + 1, claims=1)
         s.engine._timers.due.set()
         await until(lambda: tries == 2)
-        await s.engine._worker.committer.drained()
+        await s.engine._worker.lanes.drained()
         assert (s.row(key).quarantined, s.row(key).claims) == (1, 2)
 
 

@@ -355,7 +355,7 @@ async def test_a_commit_in_doubt_is_decided_by_reading(fresh_database: str, memb
     async with bench(fresh_database, handlers, time_scale=0.1) as b:
         await b.publish("flow", text)
         store = Broken(b.database)
-        for committer in b.engine._worker.committer.committers:
+        for committer in b.engine._worker.lanes.committers:
             committer._store = store
         keys = []
         for _ in range(10):
@@ -386,7 +386,7 @@ async def test_the_effect_of_a_start_in_doubt_is_asked_for_once(fresh_database: 
     async with bench(fresh_database, handlers) as b:
         await b.publish("flow", text)
         store = Broken(b.database)
-        for committer in b.engine._worker.committer.committers:
+        for committer in b.engine._worker.lanes.committers:
             committer._store = store
         store.breaks_after = 1
         key = await b.start("flow")
