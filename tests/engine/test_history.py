@@ -77,7 +77,23 @@ def test_a_moment_is_kept_to_the_microsecond_whichever_writer_has_it() -> None:
     assert unpack(pack([entered(None, elsewhere)])) == [entered(None, elsewhere)]
 
 
-def test_a_row_of_an_earlier_build_is_read() -> None:
+STORED = bytes.fromhex(
+    "486a40d4fe978b0606b521946d68a86b6414626804f40910814cc1d3ff20d4a000fa031cc0a4190f765f2c0045b42b82"
+)
+
+
+def test_a_row_that_was_stored_once_can_always_be_read() -> None:
+    deleted = {"name": "Deleted", "input": {"account_id": "01"}}
+    assert unpack(STORED) == [entered(deleted), entered(None)], "has the dictionary changed?"
+
+
+def test_the_words_of_every_history_take_hardly_any_room() -> None:
+    details = {"name": "WaitForVerification", "input": {"account_id": "01"}}
+    event = HistoryEvent(7, 6, NOON, "WaitStateEntered", details)
+    assert len(pack([event])) < len(zlib.compress(dumps([event.to_json()]))) / 2
+
+
+def test_a_row_without_the_dictionary_is_read() -> None:
     events = [entered({"input": {"a": 1}}), entered(None)]
     assert unpack(zlib.compress(dumps([event.to_json() for event in events]))) == events
 

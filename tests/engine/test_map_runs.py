@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import zlib
 from collections import Counter
 from typing import Any
 
 import pytest
 
 from service import metrics
-from service.asl import ExecutionError, HistoryEvent, Json
+from service.asl import ExecutionError, Json
 from service.asl.map_run import Tally
-from service.documents import loads
 from service.engine import map_run, map_runs
+from service.engine.history import unpack
 from service.engine.ids import child_index, child_key, map_run_key, new_id, run_of
 from service.engine.ports import (
     Key,
@@ -68,8 +67,7 @@ async def test_a_child_is_an_execution_of_its_own_with_a_name_an_arn_and_a_histo
             "PassStateExited",
             "ExecutionSucceeded",
         ]
-        steps = [loads(zlib.decompress(step)) for step in await s.store.read_history(parent)]
-        events = [HistoryEvent.from_json(e) for step in steps for e in step]  # type: ignore[union-attr]
+        events = [e for step in await s.store.read_history(parent) for e in unpack(step)]
         (began,) = [event for event in events if event.type == "MapRunStarted"]
         assert began.details == {"mapRunArn": f"{arn}:mapRun:all/each:{run.id}"}
 
