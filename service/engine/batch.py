@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeAlias
 from uuid import UUID
 
@@ -78,6 +79,7 @@ class Batch:
     turns: dict[Key, Turn]
     requests: list[Request]
     lost: list[Turn] = field(default_factory=list)
+    contested: list[Turn] = field(default_factory=list)
     stood: list[Turn] = field(default_factory=list)
     claimed: list[Turn] = field(default_factory=list)
     elsewhere: list[Signalling] = field(default_factory=list)
@@ -100,26 +102,30 @@ class Batch:
         rows = [row for turn in turns if (row := turn.changed(self.owner)) is not None]
         history = [past for turn in turns if (past := turn.history()) is not None]
         if rows or history:
-            await tx.save(rows, history)
+            for key in await tx.save(rows, history):
+                self.contested.append(self.turns.pop(key))
 
     async def _own(self, tx: Transaction) -> None:
-        """Insert what is new and lock what is not; let go what another worker has taken, and what
-        is there already.
+        """Insert what is new and lock what has to be; let go what another worker has taken, and
+        what is there already.
         """
         fresh = [turn for turn in self.turns.values() if turn.new is not None]
-        standing: Mapping[Key, bool] = {}
         if fresh:
             standing = await tx.insert([turn.row(self.owner) for turn in fresh])
-        fences = [(t.key, t.tenure.epoch) for t in self.turns.values() if t.new is None]
-        held: Mapping[Key, bool] = await tx.lock(fences) if fences else {}
-        for key, turn in list(self.turns.items()):
-            if key not in standing and key not in held:
-                self.lost.append(self.turns.pop(key))
-            elif not standing.get(key, True):
-                # Its effects were committed with it: another try would run them twice.
-                self.stood.append(self.turns.pop(key))
-            elif held.get(key):
-                _guard(turn, turn.signal)
+            for turn in fresh:
+                if turn.key not in standing:
+                    self.lost.append(self.turns.pop(turn.key))
+                elif not standing[turn.key]:
+                    # Its effects were committed with it: another try would run them twice.
+                    self.stood.append(self.turns.pop(turn.key))
+        fenced = [turn for turn in self.turns.values() if turn.new is None and turn.needs_lock]
+        if fenced:
+            held = await tx.lock([(turn.key, turn.tenure.epoch) for turn in fenced])
+            for turn in fenced:
+                if turn.key not in held:
+                    self.lost.append(self.turns.pop(turn.key))
+                elif held[turn.key]:
+                    _guard(turn, partial(turn.signal, has_mark=True))
 
     async def _play(self, tx: Transaction) -> None:
         """Run effects in rounds until no execution asks for more."""
@@ -154,30 +160,33 @@ class Batch:
     async def _signal(self, tx: Transaction, requests: Sequence[Request]) -> list[Turn]:
         """Signal executions and return their turns here.
 
-        Those at rest are claimed and go on in this very transaction.
+        Those at rest go on in this very transaction; all others are marked, and told.
         """
         keys = [request.signalled for request in requests if request.signalled]
         if not keys:
             return []
         apart = {request.signalled for request in requests if request.is_apart}
-        touched = []
-        for signalling in await tx.signal(keys, self.owner):
-            turn = self.turns.get(signalling.key)
-            if turn is not None:
-                if signalling.claim is not None:
-                    turn.claimed(signalling.claim.epoch)
-                _guard(turn, turn.signal)
+        touched, marked = [], []
+        for standing in await tx.standing(keys):
+            claim = standing.claim
+            turn = self.turns.get(claim.key)
+            if turn is not None and turn.standing_epoch == claim.epoch:
+                _guard(turn, partial(turn.signal, has_mark=claim.is_signalled))
                 touched.append(turn)
                 continue
-            claim = None if signalling.key in apart else signalling.claim
-            tenure = None if claim is None else self.outcomes.tenure(claim)
+            tenure = None
+            if standing.owner is None and claim.key not in apart:
+                tenure = self.outcomes.tenure(claim)
             if tenure is None:
-                self.elsewhere.append(signalling)
+                marked.append(claim.key)
                 continue
             turn = self.outcomes.signal_turn(tenure)
             _guard(turn, turn.prepare)
+            turn.has_mark = claim.is_signalled
             self.claimed.append(turn)
             touched.append(turn)
+        if marked:
+            self.elsewhere += await tx.signal(marked, self.owner)
         return touched
 
 

@@ -224,6 +224,9 @@ class Committer:
                 self._turn_away(turn, ExecutionAlreadyExists(turn.tenure.name))
             else:
                 self._outcomes.lost(turn)
+        for turn in batch.contested:
+            turn.is_contested = True
+            self.submit(turn)
         for turn in batch.stood:
             self._outcomes.stood(turn)
             _answer_start(turn)

@@ -9,7 +9,7 @@ not granted in time or a deadlock, `Rejected` for data the database refuses.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,6 +115,7 @@ class Checkpoint(NamedTuple):
     error: str | None
     cause: str | None
     stopped_at: datetime | None
+    was_signalled: bool = False  # the row's mark as the step found it, which the checkpoint clears
 
 
 class NewExecution(NamedTuple):
@@ -138,6 +139,13 @@ class HistoryRow(NamedTuple):
     key: Key
     first_event_id: int
     events: bytes
+
+
+class Standing(NamedTuple):
+    """A running execution's row, locked. `claim` is the row as it is: nothing was claimed."""
+
+    claim: Claim
+    owner: UUID | None  # None: it is at rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,14 +184,27 @@ class Transaction(Protocol):
         """
         ...
 
-    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
-        """Mark running executions as signalled, claiming for `owner` those at rest. Unknown or
-        ended ones are left out.
+    async def standing(self, keys: Sequence[Key]) -> Sequence[Standing]:
+        """Lock running executions whoever holds them, in sorted order, and return their rows.
+        Unknown or ended ones are left out.
         """
         ...
 
-    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
-        """Write checkpoints (clearing signal and claim counts) and append history."""
+    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
+        """Mark executions that `standing` has locked as signalled, claiming for `owner` those at
+        rest.
+        """
+        ...
+
+    async def save(
+        self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]
+    ) -> Collection[Key]:
+        """Write checkpoints (clearing signal and claim counts) and append history; return the keys
+        whose checkpoint was refused, and with it the history of that key.
+
+        Refused is what is no longer as the step found it: in the epoch before the checkpoint's, and
+        marked as signalled or not. That cannot happen to a row that this transaction has locked.
+        """
         ...
 
 

@@ -133,6 +133,7 @@ class Turn:
         self.events = list(events)
         self.new = new
         self.tries = 0
+        self.is_contested = False  # its checkpoint was refused: look at the row before, next time
         self._surroundings = surroundings
         self._effects = effects
         self._refused: dict[int, TaskFailed] = {}
@@ -153,7 +154,7 @@ class Turn:
         self._written: Execution | None = None
         self._events: bytes | None = None
         self._document: bytes | None = None
-        self._standing_epoch = tenure.epoch  # of the row as this transaction found or left it
+        self.has_mark = False  # the row is marked as signalled, which the checkpoint ends
         self._is_signalled = any(isinstance(event, Signalled) for event in self.events)
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
@@ -168,8 +169,24 @@ class Turn:
     def key(self) -> Key:
         return self.tenure.key
 
-    def signal(self) -> None:
-        """Let the signal that the row has happen to the execution."""
+    @property
+    def standing_epoch(self) -> int:
+        """Return the epoch that the row has before this turn is saved."""
+        return self.tenure.epoch if self._inserted is None else 1
+
+    @property
+    def needs_lock(self) -> bool:
+        """Tell whether the row is to be locked before this turn goes on.
+
+        An effect is only for who holds the execution. Without one it is enough that the checkpoint
+        is refused to whoever does not; but a turn that writes nothing has to look.
+        """
+        is_changed = self.execution is not self.tenure.execution
+        return bool(self.wanted) or self.is_contested or self.tenure.is_alone or not is_changed
+
+    def signal(self, *, has_mark: bool) -> None:
+        """Let a signal happen to the execution; it may be the one that the row is marked with."""
+        self.has_mark = has_mark
         self._is_signalled = True
         self._feed(Signalled())
         self._settle()
@@ -297,7 +314,7 @@ class Turn:
         """Return the row of an execution that begins with this turn."""
         assert self.new is not None
         self._inserted = self.execution
-        self.epoch = self._standing_epoch = 1
+        self.epoch = 1
         return NewExecution(
             machine=self.execution.about.machine_name,
             definition=self.tenure.machine.sha256,
@@ -307,19 +324,15 @@ class Turn:
             first=self._checkpoint(owner),
         )
 
-    def claimed(self, epoch: int) -> None:
-        """Note that this transaction has claimed the row that it inserted at rest."""
-        self._standing_epoch = epoch
-
     def changed(self, owner: UUID) -> Checkpoint | None:
         """Return the checkpoint to save; None when the row may stand as it is."""
         if not self._is_signalled:
             if self.execution is self._inserted:
                 return None
             if self.execution is self.tenure.execution and not self._rests():
-                self.epoch = self._standing_epoch
+                self.epoch = self.standing_epoch
                 return None
-        self.epoch = self._standing_epoch + 1
+        self.epoch = self.standing_epoch + 1
         return self._checkpoint(owner)
 
     def history(self) -> HistoryRow | None:
@@ -341,8 +354,9 @@ class Turn:
             output = _text(execution.output) if status is Status.SUCCEEDED else None
             error, cause = execution.error, execution.cause
             return Checkpoint(
-                self.key, self.epoch, status, None, None, None, output, error, cause, self._now
-            )
+                self.key, self.epoch, status, None, None, None, output, error, cause, self._now,
+                self.has_mark,
+            )  # fmt: skip
         if self._rests():
             self.due_at = execution.due_at
             assert self.due_at is not None, f"{self.key}: nothing is open"
@@ -351,8 +365,9 @@ class Turn:
         kept_by = owner if self.due_at is None else None
         document = self._document
         return Checkpoint(
-            self.key, self.epoch, status, self.due_at, kept_by, document, None, None, None, None
-        )
+            self.key, self.epoch, status, self.due_at, kept_by, document, None, None, None, None,
+            self.has_mark,
+        )  # fmt: skip
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ lock is locked by one statement and judged by the next.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
@@ -33,6 +33,7 @@ from service.engine.ports import (
     Key,
     NewExecution,
     Signalling,
+    Standing,
 )
 from service.store.database import LOCK_PATIENCE_MS, Database, Row, Session
 from service.store.effects import columns_of, grouped
@@ -78,19 +79,45 @@ class PostgresTransaction:
                 answers[row["ordinal"]] = dict(row)
         return answers
 
-    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
-        """Mark running executions as signalled, claiming those at rest."""
+    async def standing(self, keys: Sequence[Key]) -> Sequence[Standing]:
+        """Lock running executions, in sorted order, and return their rows."""
         if not keys:
             return []
-        rows = await self._session.apply_effect("signal", *columns_of(sorted(set(keys))), owner)
+        rows = await self._session.fetch("standing", *columns_of(sorted(set(keys))))
+        return [Standing(_claim(row), row["owner"]) for row in rows]
+
+    async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
+        """Mark executions that are locked as signalled, claiming those at rest."""
+        if not keys:
+            return []
+        rows = await self._session.fetch("signal", *columns_of(sorted(set(keys))), owner)
         return [
             Signalling(_key(row), row["owner"], None if row["was_owned"] else _claim(row))
             for row in rows
         ]
 
-    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
-        """Write checkpoints (clearing signal and claim counts) and append history."""
-        await self._session.fetch("save", *_save_columns(rows), *_history_columns(history))
+    async def save(
+        self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]
+    ) -> Collection[Key]:
+        """Write checkpoints and append history; return the keys of those that were refused."""
+        past = {step.key: step for step in history}
+        ordered = sorted(rows, key=_key_of)
+        steps = [past.pop(row.key, None) for row in ordered]
+        await self._append([step for step in history if step.key in past])
+        if not ordered:
+            return ()
+        columns = _save_columns(ordered)
+        ids = [step and step.first_event_id for step in steps]
+        events = [step and step.events for step in steps]
+        saved = await self._session.first("save", range(len(ordered)), *columns, ids, events)
+        written = saved["written"] if saved else ()
+        if len(written) == len(ordered):
+            return ()
+        return {row.key for row in ordered} - {ordered[ordinal].key for ordinal in written}
+
+    async def _append(self, history: Sequence[HistoryRow]) -> None:
+        if history:
+            await self._session.fetch("append_history", *columns_of(map(_history_row, history)))
 
 
 class PostgresStore:
@@ -190,15 +217,16 @@ class PostgresStore:
         return [row["events"] for row in await self._database.fetch("read_history", *key)]
 
 
-_first_columns = attrgetter(
+_checkpoint_row = attrgetter(
     "key.bucket", "key.id", "epoch", "status", "due_at", "owner", "document", "output", "error",
-    "cause", "stopped_at",
+    "cause", "stopped_at", "was_signalled",
 )  # fmt: skip
+_key_of = attrgetter("key")
 _history_row = attrgetter("key.bucket", "key.id", "first_event_id", "events")
 
 
 def _insert_columns(rows: Sequence[NewExecution]) -> list[Sequence[object]]:
-    bucket, id, *first = _save_columns([row.first for row in rows])
+    bucket, id, *first, _ = _save_columns([row.first for row in rows])
     return [
         bucket,
         id,
@@ -212,11 +240,7 @@ def _insert_columns(rows: Sequence[NewExecution]) -> list[Sequence[object]]:
 
 
 def _save_columns(rows: Sequence[Checkpoint]) -> list[Sequence[object]]:
-    return columns_of(map(_first_columns, rows), width=11)
-
-
-def _history_columns(rows: Sequence[HistoryRow]) -> list[Sequence[object]]:
-    return columns_of(map(_history_row, rows), width=4)
+    return columns_of(map(_checkpoint_row, rows))
 
 
 def _keys(rows: Sequence[Row]) -> set[Key]:

@@ -8,7 +8,7 @@ or a lone surrogate), so that tests meet it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +28,7 @@ from service.engine.ports import (
     Published,
     Rejected,
     Signalling,
+    Standing,
 )
 from service.store.effects import grouped
 from service.store.executions import SIGNALLED_MAX
@@ -316,6 +317,12 @@ class MemoryTransaction:
                 answers[answer["ordinal"]] = answer
         return answers
 
+    async def standing(self, keys: Sequence[Key]) -> Sequence[Standing]:
+        """Return the rows of running executions."""
+        store = self._store
+        running = [key for key in sorted(set(keys)) if store.is_running(key)]
+        return [Standing(store.as_claim(key), store.executions[key].at.owner) for key in running]
+
     async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
         """Mark running executions as signalled, claiming those at rest."""
         store = self._store
@@ -328,19 +335,29 @@ class MemoryTransaction:
             return Signalling(key, row.at.owner, None)
         return Signalling(key, owner, self._store.claim(key, owner))
 
-    async def save(self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> None:
-        """Write checkpoints (clearing signal and claim counts) and append history."""
+    async def save(
+        self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]
+    ) -> Collection[Key]:
+        """Write checkpoints and append history; return the keys of those that were refused."""
         store = self._store
+        refused: set[Key] = set()
         for at in rows:
             _refuse(*_texts(at))
             row = store.executions.get(at.key)
-            if row is not None and row.at.epoch < at.epoch:
-                store.executions[at.key] = replace(
-                    row, at=at, claims=0, quarantined=0, is_signalled=False
-                )
+            found = None if row is None else (row.at.epoch, row.is_signalled)
+            if row is None or found != (at.epoch - 1, at.was_signalled):
+                refused.add(at.key)
+                continue
+            store.executions[at.key] = replace(
+                row, at=at, claims=0, quarantined=0, is_signalled=False
+            )
         for step in history:
-            if (step.key, step.first_event_id) not in store.history:
-                store.history[step.key, step.first_event_id] = step.events
+            if step.key in refused:
+                continue
+            if (step.key, step.first_event_id) in store.history:
+                raise Rejected(f"{step.key} has an event {step.first_event_id} already")
+            store.history[step.key, step.first_event_id] = step.events
+        return refused
 
 
 class MemoryDefinitions:

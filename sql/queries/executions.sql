@@ -68,13 +68,27 @@ cross join lateral (
     for update
 ) as e
 
--- name: signal.lock
--- Lock running executions, in the order given, before `signal` looks at them.
--- Arrays: $1 bucket, $2 id; $3 owner uuid
-select $3::uuid as owner
+-- name: standing
+-- Lock running executions, in the order given, whoever holds them, and return their rows.
+-- Arrays: $1 bucket, $2 id
+select
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
+    clock_timestamp() as claimed_at,
+    e.owner
 from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
 cross join lateral (
-    select
+    select *
     from executions as x
     where x.bucket = k.bucket
     and x.id = k.id
@@ -83,7 +97,8 @@ cross join lateral (
 ) as e
 
 -- name: signal
--- Mark running executions as signalled and claim those at rest; `was_owned` tells them apart.
+-- Mark executions that `standing` has locked as signalled and claim those at rest; `was_owned` tells them
+-- apart.
 -- Arrays: $1 bucket, $2 id; $3 owner uuid of what is claimed
 update executions as e
 set
@@ -127,55 +142,68 @@ returning
     s.was_owned
 
 -- name: save
--- Write checkpoints and append history. `lock` (or `insert`, or a claim) has fenced the rows already;
--- the epoch is compared once more for a start that turns out to have been committed long ago.
--- Arrays: $1 bucket, $2 id, $3 epoch, $4 status, $5 due_at, $6 owner, $7 checkpoint, $8 output, $9 error,
--- $10 cause, $11 stopped_at; history: $12 bucket, $13 execution_id, $14 first_event_id, $15 events
-with appended as (
+-- Write checkpoints, in the order given, which is sorted by key, and append their history. What is no
+-- longer as the step found it is left out: another worker has it, or it was signalled meanwhile. So a step
+-- without effects needs no lock before.
+-- Arrays: $1 ordinal, $2 bucket, $3 id, $4 epoch, $5 status, $6 due_at, $7 owner, $8 checkpoint, $9 output,
+-- $10 error, $11 cause, $12 stopped_at, $13 signalled, $14 first_event_id, $15 events
+with written as (
+    update executions as e
+    set
+        epoch = s.epoch,
+        claims = 0,
+        quarantined = 0,
+        signalled = false,
+        status = s.status,
+        owner = s.owner,
+        due_at = s.due_at,
+        checkpoint = s.checkpoint,
+        output = s.output,
+        error = s.error,
+        cause = s.cause,
+        stopped_at = s.stopped_at
+    from (
+        select
+            r.*,
+            x.place
+        from unnest(
+            $1::integer[], $2::smallint[], $3::uuid[], $4::integer[], $5::text[], $6::timestamptz[],
+            $7::uuid[], $8::bytea[], $9::text[], $10::text[], $11::text[], $12::timestamptz[],
+            $13::boolean[], $14::integer[], $15::bytea[]
+        ) as r (
+            ordinal, bucket, id, epoch, status, due_at, owner, checkpoint, output, error, cause,
+            stopped_at, signalled, first_event_id, events
+        )
+        cross join lateral (
+            select ctid as place
+            from executions
+            where bucket = r.bucket
+            and id = r.id
+            and epoch = r.epoch - 1
+            and signalled = r.signalled
+            limit 1
+        ) as x
+    ) as s
+    where e.ctid = s.place
+    returning
+        s.ordinal,
+        e.bucket,
+        e.id,
+        s.first_event_id,
+        s.events
+),
+appended as (
     insert into history (bucket, execution_id, first_event_id, events)
     select
-        h.bucket,
-        h.execution_id,
-        h.first_event_id,
-        h.events
-    from unnest($12::smallint[], $13::uuid[], $14::integer[], $15::bytea[])
-    as h (bucket, execution_id, first_event_id, events)
-    on conflict do nothing
+        bucket,
+        id,
+        first_event_id,
+        events
+    from written
+    where events is not null
 )
-update executions as e
-set
-    epoch = s.epoch,
-    claims = 0,
-    quarantined = 0,
-    signalled = false,
-    status = s.status,
-    owner = s.owner,
-    due_at = s.due_at,
-    checkpoint = s.checkpoint,
-    output = s.output,
-    error = s.error,
-    cause = s.cause,
-    stopped_at = s.stopped_at
-from (
-    select
-        r.*,
-        x.place
-    from unnest(
-        $1::smallint[], $2::uuid[], $3::integer[], $4::text[], $5::timestamptz[], $6::uuid[],
-        $7::bytea[], $8::text[], $9::text[], $10::text[], $11::timestamptz[]
-    ) as r (
-        bucket, id, epoch, status, due_at, owner, checkpoint, output, error, cause, stopped_at
-    )
-    cross join lateral (
-        select ctid as place
-        from executions
-        where bucket = r.bucket
-        and id = r.id
-        and epoch < r.epoch
-        limit 1
-    ) as x
-) as s
-where e.ctid = s.place
+select coalesce(array_agg(ordinal), '{}') as written
+from written
 
 -- name: claim_due
 -- Claim executions whose timer is due, earliest first. Skips rows another process is taking.

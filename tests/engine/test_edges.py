@@ -438,6 +438,37 @@ async def test_a_signal_goes_on_at_once_though_memory_holds_what_the_execution_w
         assert (await s.ended(key)).status == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("task_ends", ["before the signal is noticed", "after it"])
+async def test_a_signal_that_another_process_stored_loses_nothing_of_the_task_under_way(
+    task_ends: str,
+) -> None:
+    may_end = asyncio.Event()
+
+    async def slow(input: Json, task: Task) -> Json:
+        await may_end.wait()
+        return {"slow": True}
+
+    work = task("slow", Next="Rest")
+    rest = {"Type": "Wait", "Seconds": 3600, "End": True}
+    handlers = Handlers({"slow": slow})
+    async with small(handlers, machines={"flow": definition("Work", Work=work, Rest=rest)}) as s:
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        s.store.put(key, is_signalled=True)
+        if task_ends == "after it":
+            s.engine._worker.nudge(key)
+            await until(lambda: not s.row(key).is_signalled)
+        may_end.set()
+        at = await s.ended(key)
+        assert (at.output, s.row(key).is_signalled) == ('{"slow":true}', False)
+        assert len(handlers.performed) == 1
+        assert (await s.types(key))[-3:] == [
+            "WaitStateEntered",
+            "WaitStateExited",
+            "ExecutionSucceeded",
+        ]
+
+
 def _remember(engine: Engine, key: Key, s: Small) -> None:
     """Leave in memory what another worker has taken over while this one was stopped."""
     worker = engine._worker

@@ -12,7 +12,15 @@ from contextlib import asynccontextmanager
 from service.asl import Json
 from service.engine.clock import DatabaseClock
 from service.engine.lanes import LANES
-from service.engine.ports import Effect, Key, NewExecution, Task, Unavailable
+from service.engine.ports import (
+    Checkpoint,
+    Effect,
+    HistoryRow,
+    Key,
+    NewExecution,
+    Task,
+    Unavailable,
+)
 from service.store.memory import MemoryTransaction
 from tests.engine.harness import Handlers, definition, task
 from tests.engine.small import FaultyStore, Small, small, until
@@ -46,7 +54,7 @@ class LaneStore(FaultyStore):
             raise self.lost[lane].popleft()
 
     def _watch(self, tx: MemoryTransaction, met: set[int]) -> None:
-        insert, lock, apply, signal = tx.insert, tx.lock, tx.apply, tx.signal
+        insert, lock, apply, save = tx.insert, tx.lock, tx.apply, tx.save
 
         def meet(buckets: set[int]) -> None:
             met.update(buckets)
@@ -65,12 +73,12 @@ class LaneStore(FaultyStore):
             meet({effect.row[0] for effect in effects if isinstance(effect.row[0], int)})
             return await apply(effects)
 
-        async def signalled(keys: Sequence[Key], *owner: object) -> object:
-            meet({key.bucket for key in keys})
-            return await signal(keys, *owner)  # type: ignore[arg-type]
+        async def saved(rows: Sequence[Checkpoint], history: Sequence[HistoryRow]) -> object:
+            meet({row.key.bucket for row in (*rows, *history)})
+            return await save(rows, history)
 
         tx.insert, tx.lock = inserted, locked  # type: ignore[method-assign]
-        tx.apply, tx.signal = applied, signalled  # type: ignore[method-assign, assignment]
+        tx.apply, tx.save = applied, saved  # type: ignore[method-assign, assignment]
 
 
 class Work:

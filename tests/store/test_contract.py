@@ -37,14 +37,15 @@ async def lock(store: Any, *fences: tuple[Key, int]) -> dict[Key, bool]:
         return dict(await tx.lock(fences))
 
 
-async def save(store: Any, *rows: Any, history: Sequence[Any] = ()) -> None:
+async def save(store: Any, *rows: Any, history: Sequence[Any] = ()) -> set[Key]:
     async with store.transaction(200) as tx:
-        await tx.save(rows, history)
+        return set(await tx.save(rows, history))
 
 
 async def signal(store: Any, *keys: Key, owner: Any = ALICE) -> list[Signalling]:
     async with store.transaction(200) as tx:
-        found = await tx.signal(keys, owner)
+        standing = await tx.standing(keys)
+        found = await tx.signal([each.claim.key for each in standing], owner)
     return [Signalling(s.key, s.owner, timeless(s.claim)) for s in found]
 
 
@@ -142,8 +143,26 @@ async def test_save_clears_signal_claims_and_quarantine(store: Any) -> None:
     await store.claim_due(ALICE, 1)
     await store.quarantine(row.first.key, 2, 1)
     await signal(store, row.first.key)
-    await save(store, checkpoint(row.first.key, 3))
+    await save(store, checkpoint(row.first.key, 3)._replace(was_signalled=True))
     assert same(await store.claim_owned(ALICE, [row.first.key])) == [claimed(row, 3, claims=0)]
+
+
+async def test_save_is_refused_to_whoever_does_not_know_the_row_as_it_is(store: Any) -> None:
+    rows = [execution(checkpoint(new_key())) for _ in range(4)]
+    await insert(store, *rows)
+    known, fenced, signalled, spent = [row.first.key for row in rows]
+    await store.seize(BOB, [fenced])
+    await signal(store, signalled)
+    await save(store, ended(spent, 2))
+    steps = [checkpoint(key, 2, document=b"next") for key in (fenced, known, signalled, spent)]
+    history = [step(row.key, 7) for row in steps]
+    assert await save(store, *steps, history=history) == {fenced, signalled, spent}
+    assert [await store.read_history(row.key) for row in steps] == [[], [b"events"], [], []]
+    assert await store.owned(BOB) == [(fenced, 2)]
+    assert sorted(await store.owned(ALICE)) == sorted([(known, 2), (signalled, 1)])
+    marked = checkpoint(signalled, 2)._replace(was_signalled=True)
+    assert await save(store, marked, history=[step(signalled, 7)]) == set()
+    assert await store.read_history(signalled) == [b"events"]
 
 
 async def test_failed_transaction_leaves_nothing(store: Any) -> None:
@@ -183,7 +202,9 @@ async def test_text_that_has_no_encoding_is_rejected(store: Any, text: str) -> N
 async def test_history_is_read_in_order_and_written_once(store: Any) -> None:
     key, other = new_key(), new_key()
     await save(store, history=[step(key, 10, b"c"), step(key, 2, b"b"), step(other, 1, b"x")])
-    await save(store, history=[step(key, 1, b"a"), step(key, 2, b"again")])
+    with pytest.raises(Rejected):
+        await save(store, history=[step(key, 1, b"a"), step(key, 2, b"again")])
+    await save(store, history=[step(key, 1, b"a")])
     assert await store.read_history(key) == [b"a", b"b", b"c"]
 
 
@@ -225,6 +246,19 @@ async def test_two_workers_never_claim_the_same(store: Any) -> None:
 
 
 # Signals
+
+
+async def test_what_stands_is_found_as_it_is_whoever_holds_it(store: Any) -> None:
+    rows = [execution(resting(new_key(), due_at=FAR_OFF)), execution(checkpoint(new_key()))]
+    over = execution(ended(new_key(), 1))
+    await insert(store, *rows, over)
+    keys = [row.first.key for row in rows]
+    async with store.transaction(200) as tx:
+        found = await tx.standing([*keys, over.first.key, new_key(), keys[0]])
+        assert await tx.standing([]) == []
+    expected = sorted((claimed(row, 1, claims=0), row.first.owner) for row in rows)
+    assert [(timeless(each.claim), each.owner) for each in found] == expected
+    assert await store.next_due() == FAR_OFF
 
 
 async def test_signal_claims_what_rests(store: Any) -> None:

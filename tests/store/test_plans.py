@@ -28,7 +28,7 @@ OWNER = "executions_owner: owner"
 HOT: dict[str, set[str]] = {
     "inserted_before": {KEY},
     "lock": {KEY},
-    "signal.lock": {KEY},
+    "standing": {KEY},
     "signal": {KEY},
     "seize.lock": {KEY},
     "seize": {KEY},

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -25,6 +26,7 @@ from tests.store.factories import (
     insert_account,
     new_key,
     resting,
+    step,
     timeless,
     verify_account,
 )
@@ -219,7 +221,7 @@ async def test_fence_that_waits_for_a_signal_sees_it(meeting: Meeting) -> None:
     row = execution(checkpoint(new_key()))
     await _insert(meeting.store, row)
     _, held = await meeting.of(
-        lambda tx: tx.signal([row.first.key], BOB), lambda tx: tx.lock([(row.first.key, 1)])
+        lambda tx: _signal(tx, row.first.key, BOB), lambda tx: tx.lock([(row.first.key, 1)])
     )
     assert held == {row.first.key: True}
 
@@ -229,7 +231,7 @@ async def test_signal_that_waits_for_a_checkpoint_claims_what_rests_then(meeting
     await _insert(meeting.store, row)
     rest = resting(row.first.key, 2, due_at=FAR_OFF)
     _, (signalling,) = await meeting.of(
-        lambda tx: tx.save([rest], []), lambda tx: tx.signal([row.first.key], BOB)
+        lambda tx: tx.save([rest], []), lambda tx: _signal(tx, row.first.key, BOB)
     )
     expected = claimed(row, 3, is_signalled=True)
     assert (signalling.key, signalling.owner, timeless(signalling.claim)) == (
@@ -243,7 +245,7 @@ async def test_signal_that_waits_for_a_claim_marks_the_new_owners(meeting: Meeti
     row = execution(resting(new_key(), due_at=FAR_OFF))
     await _insert(meeting.store, row)
     _, signalled = await meeting.of(
-        lambda tx: tx.signal([row.first.key], ALICE), lambda tx: tx.signal([row.first.key], BOB)
+        lambda tx: _signal(tx, row.first.key, ALICE), lambda tx: _signal(tx, row.first.key, BOB)
     )
     assert signalled == [Signalling(row.first.key, ALICE, None)]
 
@@ -253,7 +255,7 @@ async def test_signal_that_waits_for_the_end_is_left_out(meeting: Meeting) -> No
     await _insert(meeting.store, row)
     _, signalled = await meeting.of(
         lambda tx: tx.save([ended(row.first.key, 2)], []),
-        lambda tx: tx.signal([row.first.key], BOB),
+        lambda tx: _signal(tx, row.first.key, BOB),
     )
     assert signalled == []
 
@@ -284,6 +286,35 @@ async def test_locked_row_is_given_up_in_time_and_not_claimed(
         assert [timeless(claim) for claim in claims] == [claimed(free, 2)]
     claims = await meeting.store.claim_due(BOB, 10)
     assert [timeless(claim) for claim in claims] == [claimed(held, 2)]
+
+
+async def test_checkpoint_that_waits_for_a_rescue_is_refused(meeting: Meeting) -> None:
+    row = execution(checkpoint(new_key()))
+    await _insert(meeting.store, row)
+    key = row.first.key
+    _, refused = await meeting.of(
+        lambda tx: tx.save([checkpoint(key, 2, owner=BOB)], []),
+        lambda tx: tx.save([checkpoint(key, 2)], [step(key, 5)]),
+    )
+    assert refused == {key}
+    assert await meeting.store.owned(BOB) == [(key, 2)]
+    assert await meeting.store.read_history(key) == []
+
+
+async def test_checkpoint_that_waits_for_a_signal_is_refused(meeting: Meeting) -> None:
+    row = execution(checkpoint(new_key()))
+    await _insert(meeting.store, row)
+    key = row.first.key
+    _, refused = await meeting.of(
+        lambda tx: _signal(tx, key, BOB), lambda tx: tx.save([checkpoint(key, 2)], [step(key, 5)])
+    )
+    assert refused == {key}
+    assert await meeting.store.owned(ALICE) == [(key, 1)]
+    assert await meeting.store.read_history(key) == []
+
+
+async def _signal(tx: PostgresTransaction, key: Key, owner: UUID) -> Sequence[Signalling]:
+    return await tx.signal([each.claim.key for each in await tx.standing([key])], owner)
 
 
 async def _insert(store: PostgresStore, *rows: Any) -> None:
