@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 from service.asl.execution import About, Execution, Frame, OpenFork
@@ -11,18 +10,27 @@ from service.asl.share import Work
 from service.asl.values import Json, Random, format_timestamp
 
 
-@dataclass(slots=True)
 class Visit:
     """One frame's stay in a state. States read it and change nothing."""
 
-    execution: Execution
-    frame: Frame
-    now: datetime
-    random: Random
-    time_scale: float
-    counts_retries: bool
-    work: Work = field(default_factory=Work)
-    _context: dict[str, Json] | None = field(default=None, init=False, repr=False)
+    def __init__(
+        self,
+        execution: Execution,
+        frame: Frame,
+        now: datetime,
+        random: Random,
+        time_scale: float,
+        counts_retries: bool,
+        work: Work | None = None,
+    ) -> None:
+        self.execution = execution
+        self.frame = frame
+        self.now = now
+        self.random = random
+        self.time_scale = time_scale
+        self.counts_retries = counts_retries
+        self.work = work or Work()
+        self._context: dict[str, Json] | None = None
 
     @property
     def about(self) -> About:

@@ -144,7 +144,7 @@ class OpenFork:
 Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenMap | OpenFork
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Frame:
     """One line of control.
 
@@ -158,14 +158,44 @@ class Frame:
     index: int
     state: str
     input: Json
-    last_event_id: int = 0
-    entered_event_id: int = 0
-    entered_at: datetime = EPOCH
-    retries: tuple[int, ...] = ()  # per Retrier of the current state
-    open: Open | None = None
-    # Never written to: a new one takes its place.
-    variables: Mapping[str, Json] = field(default_factory=lambda: NO_VARIABLES)
-    variable_bytes: int = 0  # of JSON text in those that the frame itself has set
+    last_event_id: int
+    entered_event_id: int
+    entered_at: datetime
+    retries: tuple[int, ...]  # per Retrier of the current state
+    open: Open | None
+    variables: Mapping[str, Json]  # never written to: a new one takes its place
+    variable_bytes: int  # of JSON text in those that the frame itself has set
+
+    # Written out, since that of a dataclass is never compiled, and every step makes some of these.
+    def __init__(
+        self,
+        id: int,
+        parent: int | None,
+        scope: str,
+        index: int,
+        state: str,
+        input: Json,
+        last_event_id: int = 0,
+        entered_event_id: int = 0,
+        entered_at: datetime = EPOCH,
+        retries: tuple[int, ...] = (),
+        open: Open | None = None,
+        variables: Mapping[str, Json] = NO_VARIABLES,
+        variable_bytes: int = 0,
+    ) -> None:
+        self.id = id
+        self.parent = parent
+        self.scope = scope
+        self.index = index
+        self.state = state
+        self.input = input
+        self.last_event_id = last_event_id
+        self.entered_event_id = entered_event_id
+        self.entered_at = entered_at
+        self.retries = retries
+        self.open = open
+        self.variables = variables
+        self.variable_bytes = variable_bytes
 
     def copy(self) -> Frame:
         """Return a frame that can be changed without this one noticing."""
@@ -197,7 +227,7 @@ class Halt(NamedTuple):
     ready: tuple[tuple[int, int], ...]
 
 
-@dataclass(slots=True)
+@dataclass(init=False, slots=True)
 class Execution:
     """A run of a state machine between two events.
 
@@ -205,20 +235,47 @@ class Execution:
     """
 
     about: About
-    status: Status = Status.RUNNING
-    output: Json = None
-    error: str | None = None
-    cause: str | None = None
-    last_event_id: int = 0
-    times_out_at: datetime | None = None
-    is_signalled: bool = False
-    is_acknowledged: bool = False
-    next_frame_id: int = ROOT_FRAME
-    frames: dict[int, Frame] = field(default_factory=dict)
-    halt: Halt | None = None
-    _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(
-        default=None, init=False, repr=False, compare=False
-    )
+    status: Status
+    output: Json
+    error: str | None
+    cause: str | None
+    last_event_id: int
+    times_out_at: datetime | None
+    is_signalled: bool
+    is_acknowledged: bool
+    next_frame_id: int
+    frames: dict[int, Frame]
+    halt: Halt | None
+    _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(repr=False, compare=False)
+
+    def __init__(  # written out for the same reason as that of a frame
+        self,
+        about: About,
+        status: Status = Status.RUNNING,
+        output: Json = None,
+        error: str | None = None,
+        cause: str | None = None,
+        last_event_id: int = 0,
+        times_out_at: datetime | None = None,
+        is_signalled: bool = False,
+        is_acknowledged: bool = False,
+        next_frame_id: int = ROOT_FRAME,
+        frames: dict[int, Frame] | None = None,
+        halt: Halt | None = None,
+    ) -> None:
+        self.about = about
+        self.status = status
+        self.output = output
+        self.error = error
+        self.cause = cause
+        self.last_event_id = last_event_id
+        self.times_out_at = times_out_at
+        self.is_signalled = is_signalled
+        self.is_acknowledged = is_acknowledged
+        self.next_frame_id = next_frame_id
+        self.frames = {} if frames is None else frames
+        self.halt = halt
+        self._seen = None
 
     @classmethod
     def new(cls, about: About) -> Execution:

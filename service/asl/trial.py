@@ -252,17 +252,7 @@ class Trial(Run):
 
     def visit(self, frame: Frame, state: State) -> Visit:
         """Return what the state gets to see."""
-        seen = super().visit(frame, state)
-        return _TrialVisit(
-            seen.execution,
-            seen.frame,
-            seen.now,
-            seen.random,
-            seen.time_scale,
-            seen.counts_retries,
-            seen.work,
-            conditions=self._conditions,
-        )
+        return _TrialVisit(super().visit(frame, state), self._conditions)
 
     def _leave(self, frame: Frame, state: State, goto: Goto) -> None:
         self._goto = goto
@@ -336,11 +326,20 @@ class Trial(Run):
         return Failure(*bounded(error.error, error.cause))
 
 
-@dataclass(slots=True, kw_only=True)
 class _TrialVisit(Visit):
     """A visit whose Context Object may be the trial's."""
 
-    conditions: Conditions
+    def __init__(self, seen: Visit, conditions: Conditions) -> None:
+        super().__init__(
+            seen.execution,
+            seen.frame,
+            seen.now,
+            seen.random,
+            seen.time_scale,
+            seen.counts_retries,
+            seen.work,
+        )
+        self.conditions = conditions
 
     def _describe(self) -> dict[str, Json]:
         if self.conditions.context is not None:
