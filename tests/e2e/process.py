@@ -13,7 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+import service
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
+SERVICE: Final = Path(service.__file__).resolve().parents[1]
 COMMAND: Final = (sys.executable, "-m", "service")
 START_SECONDS_MAX: Final = 30.0
 """For a process to answer; several times what it takes on a busy machine."""
@@ -41,8 +44,14 @@ async def until(look: Callable[[], Any], what: str, *, seconds: float = WAIT_SEC
 
 
 def base_environment(**variables: str) -> dict[str, str]:
-    """Return an environment with nothing of the caller's that could configure the service."""
+    """Return an environment with nothing of the caller's that could configure the service.
+
+    What it runs is the service that the caller has imported, the compiled one if it is that.
+    """
     own = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(REPOSITORY)}
+    if SERVICE != REPOSITORY:
+        path = os.pathsep.join([str(SERVICE), str(REPOSITORY)])
+        own |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     return {**own, **variables}
 
 

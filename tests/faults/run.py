@@ -13,20 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
+from benchmarks.database import embedded_server
 from benchmarks.run import commit, core
-from service.demo.postgres import EmbeddedPostgres
 from tests.e2e.process import REPOSITORY
 from tests.faults.ledger import Counts
 
 SUCCESS_MIN: Final = 0.95
 """Below this share of operations a run is void: it may hold because nothing worked."""
-
-SETTINGS: Final = {
-    "shared_buffers": "512MB",
-    "max_wal_size": "4GB",
-    "max_connections": "200",
-}
-"""Of the embedded server; fsync is on, as PostgreSQL has it unless told otherwise."""
 
 Edition: TypeAlias = Literal["small", "full"]
 Verdict: TypeAlias = Literal["held", "broken", "void"]
@@ -48,12 +41,15 @@ class Stage:
 
     @asynccontextmanager
     async def server(self) -> AsyncIterator[str]:
-        """Yield the URL of a PostgreSQL server: the one given, or one that lives for this run."""
+        """Yield the URL of a PostgreSQL server: the one given, or one that lives for this run.
+
+        That one has fsync on, as PostgreSQL has it unless told otherwise.
+        """
         if self.given_server is not None:
             yield self.given_server
             return
-        async with EmbeddedPostgres(self.folder / "postgres", settings=SETTINGS) as server:
-            yield server.dsn
+        async with embedded_server() as url:
+            yield url
 
     def tell(self, text: str) -> None:
         """Say how far the run is, to whoever watches."""
@@ -110,7 +106,6 @@ async def perform(
     scratch = REPOSITORY / "build"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{run.name}-", dir=scratch) as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL may run as another user
         stage = Stage(seed, edition, Path(folder), given_server)
         stage.tell(f"{run.name} ({run.title}), seed {seed}: {size}")
         began = time.monotonic()
