@@ -100,6 +100,10 @@ class Cluster:
         """Return the events of one name in the logs of all replicas."""
         return [each for replica in self.replicas for each in replica.events(event)]
 
+    async def metric(self, name: str) -> float:
+        """Return the sum of a metric over all replicas, as they count since their last start."""
+        return sum([await self.visitors.metric(replica, name) for replica in self.replicas])
+
     @property
     def rescued(self) -> int:
         """Return how many executions replicas took over from others, by their logs."""
