@@ -112,6 +112,12 @@ class Replica:
         self.public = f"http://127.0.0.1:{ready['public_port']}"
         self.ops = f"http://127.0.0.1:{ready['ops_port']}"
 
+    @property
+    def pid(self) -> int:
+        """Return the number of the running process."""
+        assert self._process is not None, "not running"
+        return self._process.pid
+
     def kill(self) -> None:
         """End the process as a power cut would. Harmless when it does not run."""
         if self._process is not None:
