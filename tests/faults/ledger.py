@@ -167,10 +167,10 @@ class Ledger:
     unreachable: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
 
-    def note_fault(self, began: float | None = None) -> None:
-        """Note that something was broken, now or from `began` until now."""
+    def note_fault(self, began: float | None = None, ended: float | None = None) -> None:
+        """Note that something was broken from `began` to `ended`, of which either may be now."""
         now = time.monotonic()
-        self.faults.append(Fault(now if began is None else began, now))
+        self.faults.append(Fault(now if began is None else began, now if ended is None else ended))
 
     async def count(
         self, database: asyncpg.Connection, deliveries: Sequence[Delivery], *, one_of: int = 1
