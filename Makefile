@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.1
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installations into one .venv would trip over each other
-.PHONY: help run test e2e check fmt lint type core test-core bench setup lock image-check
+.PHONY: help run test e2e check fmt lint type core test-core bench faults setup lock image-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ bench: .venv/test.stamp ## speed and cost of the language and of the workflow, o
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory core; \
 	else echo "There is no C compiler here: the core is interpreted." >&2; fi
 	@if command -v cc >/dev/null; then export $(ON_CORE); fi; $(BIN)/python -m benchmarks $(ARGS)
+
+faults: .venv/test.stamp ## break something on purpose and count what it cost: make faults ARGS="R1 --seed 7"
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory core; \
+	else echo "There is no C compiler here: the core is interpreted." >&2; fi
+	@if command -v cc >/dev/null; then export $(ON_CORE); fi; $(BIN)/python -m tests.faults $(ARGS)
 
 setup: .venv/dev.stamp ## everything a developer needs, into .venv
 

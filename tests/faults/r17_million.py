@@ -8,7 +8,8 @@ that nothing is lost.
 What must hold: the ledger (with one history of so many replayed in full), every execution at its
 end, and in full a resident size of each replica below `rss_mb_max`. Lateness is from the moment a
 wait ended to the deletion of its account, both by the database's clock. The process's stalls are
-measured from outside, as the time that the liveness probe takes to answer.
+measured from outside, as the time that the liveness probe takes to answer; and `verify_ms` is how
+long a visitor waits who follows a link in the midst of it.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ FILLED_PER_SECOND: Final = 3_000
 there, and their lateness tells.
 """
 START_SECONDS: Final = 5.0
+BEGIN_SECONDS_MAX: Final = 60.0
 SAMPLE_SECONDS: Final = 0.25
 TELL_SECONDS: Final = 30.0
 MEGABYTE: Final = 1_000_000
 REST_SECONDS_MAX: Final = 120.0
 
 _AT_REST: Final = "select due_at is not null and owner is null from executions where id = $1"
+_HAVE_BEGUN: Final = "select exists (select from executions where status = 'SUCCEEDED')"
 _LATENESS: Final = """
 select percentile_disc(array[0.5, 0.99, 1.0]) within group (
     order by extract(epoch from a.decided_at - e.started_at)::double precision - $1
@@ -91,12 +94,14 @@ async def play(stage: Stage, size: Size) -> Outcome:
         for replica in cluster.replicas:
             replica.kill()
         waits = await _fill(cluster, signup.id, size)
+        ahead = _seconds_ahead(size) + BEGIN_SECONDS_MAX
         started = time.monotonic()
         for replica in cluster.replicas:
             await cluster.start(replica)
         start_seconds = (time.monotonic() - started) / size.replicas
         async with _watched(cluster) as watch:
-            await _verify(cluster, signup.id)
+            await until(lambda: cluster.look(_HAVE_BEGUN), "the first wait's end", seconds=ahead)
+            verify_seconds = await _verify(cluster, signup.id)
             woken_seconds = await _woken(cluster, waits.first_due)
         counts = await cluster.count(one_of=size.replayed_one_of)
         async with cluster.connected() as database:
@@ -109,19 +114,24 @@ async def play(stage: Stage, size: Size) -> Outcome:
             "rss_start_mb": round(watch.sizes[0] / MEGABYTE, 1),
             "rss_max_mb": round(max(watch.sizes) / MEGABYTE, 1),
             "rss_growth": watch.growth(),
+            "verify_ms": milliseconds(verify_seconds),
             "answer_p99_ms": milliseconds(percentile(watch.answers, 0.99)),
             "answer_max_ms": milliseconds(max(watch.answers)),
         }
         return Outcome(counts, counts.expired / size.waiting, figures, complaints)
 
 
+def _seconds_ahead(size: Size) -> float:
+    """Return when the first wait shall end, from the beginning of the filling."""
+    return size.waiting / FILLED_PER_SECOND + START_SECONDS * size.replicas
+
+
 async def _fill(cluster: Cluster, id: str, size: Size) -> Waits:
     """Fill the tables with copies of a signup."""
-    ahead = size.waiting / FILLED_PER_SECOND + START_SECONDS * size.replicas
     async with cluster.connected() as database:
         original = await read_rows(database, id)
         first_due = await database.fetchval(
-            "select clock_timestamp() + make_interval(secs => $1)", ahead
+            "select clock_timestamp() + make_interval(secs => $1)", _seconds_ahead(size)
         )
         spread = timedelta(seconds=size.spread_seconds)
         began = time.monotonic()
@@ -132,12 +142,17 @@ async def _fill(cluster: Cluster, id: str, size: Size) -> Waits:
     return Waits(first_due, wait.total_seconds())
 
 
-async def _verify(cluster: Cluster, id: str) -> None:
-    """Follow the first one's link, whose own half hour is not waited for."""
+async def _verify(cluster: Cluster, id: str) -> float:
+    """Follow the first one's link, whose own half hour is not waited for; return how long that took
+    in the midst of all the others.
+    """
     token = (await cluster.sink.link(id)).token
-    assert token is not None, id
-    answer = await cluster.visitors.verify(cluster.replicas[0], token)
+    began = time.monotonic()
+    answer = await cluster.visitors.insist(
+        cluster.replicas, "/verify", {"token": token}, choice=cluster.stage.random
+    )
     cluster.ledger.verdicts[id] = "verified" if answer.status == 200 else "expired"
+    return time.monotonic() - began
 
 
 async def _woken(cluster: Cluster, first_due: datetime) -> float:
