@@ -14,7 +14,8 @@ from uuid import UUID
 import aiohttp
 import asyncpg
 
-from tests.e2e.process import Replica, base_environment, run_command
+from service.store import Database, migrate
+from tests.e2e.process import Replica, base_environment
 from tests.e2e.sink import MailSink
 from tests.e2e.visitors import REQUEST_SECONDS_MAX, Visitors
 from tests.faults.ledger import AUDIT, Counts, Ledger
@@ -138,7 +139,7 @@ async def open_cluster(
         cluster = Cluster(
             stage, url, {**environment, **variables}, sink, visitors, Ledger(time_scale=scale)
         )
-        await asyncio.to_thread(_migrate, cluster.environment)
+        await _migrate(url)
         async with cluster.connected() as database:
             await database.execute(AUDIT)
         with _killed_in_the_end(cluster.replicas):
@@ -170,10 +171,13 @@ async def _execute(url: str, statement: str) -> None:
         await connection.close()
 
 
-def _migrate(environment: dict[str, str]) -> None:
-    made = run_command("migrate", environment=environment)
-    if made.returncode != 0:
-        raise RuntimeError(f"the schema cannot be made: {made.stderr}")
+async def _migrate(url: str) -> None:
+    database = Database(url)
+    await database.open()
+    try:
+        await migrate(database)
+    finally:
+        await database.close()
 
 
 @asynccontextmanager

@@ -110,7 +110,7 @@ _FULL: Final = Size(
     replicas=4, stopped_max=2, stops=100, signups=10_000, lease_seconds=2.0, wait_seconds=15.0
 )
 _SMALL: Final = Size(
-    replicas=2, stopped_max=1, stops=3, signups=180, lease_seconds=0.7, wait_seconds=3.0
+    replicas=2, stopped_max=1, stops=2, signups=120, lease_seconds=0.7, wait_seconds=3.0
 )
 
 RUN: Final = Run(
