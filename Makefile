@@ -11,13 +11,13 @@ PACKAGED := $(shell find service sql workflows -type f ! -name '*.pyc') pyprojec
 # What finds the compiled core before the checkout's own, in this process and those it starts.
 ON_CORE := PYTHONSAFEPATH=1 PYTHONPATH=build/core:.
 # Suites that prove behaviour and do not reach into what is compiled.
-CORE_TESTS := tests/asl tests/conformance tests/e2e/test_kills.py tests/e2e/test_map_runs.py
+CORE_TESTS := tests/asl tests/conformance tests/faults/test_small.py tests/e2e/test_map_runs.py
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # two installations into one .venv would trip over each other
-.PHONY: help run test e2e check fmt lint type core test-core bench setup lock image-check
+.PHONY: help run test e2e check fmt lint type core test-core bench faults setup lock image-check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,11 @@ bench: .venv/test.stamp ## speed and cost of the language and of the workflow, o
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory core; \
 	else echo "There is no C compiler here: the core is interpreted." >&2; fi
 	@if command -v cc >/dev/null; then export $(ON_CORE); fi; $(BIN)/python -m benchmarks $(ARGS)
+
+faults: .venv/test.stamp ## break something on purpose and count what it cost: make faults ARGS="R1 --seed 7"
+	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory core; \
+	else echo "There is no C compiler here: the core is interpreted." >&2; fi
+	@if command -v cc >/dev/null; then export $(ON_CORE); fi; $(BIN)/python -m tests.faults $(ARGS)
 
 setup: .venv/dev.stamp ## everything a developer needs, into .venv
 

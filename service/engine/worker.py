@@ -368,11 +368,11 @@ class Worker:
             tenure = self._tenures.get(key)
             if in_doubt(key) and tenure is not None and not tenure.epoch:
                 tenure.epoch = standing[key]  # its start was committed after all
-        suspects = {claim.key for claim in self.quarantine.suspects}
+        accounted_for = queued | {claim.key for claim in self.quarantine.suspects}
         strange = [
             key
             for key, epoch in standing.items()
-            if key not in queued | suspects and before.get(key) != epoch
+            if key not in accounted_for and before.get(key) != epoch
         ]
         if strange:
             await self.adopt(await self._store.claim_owned(self.id, strange))

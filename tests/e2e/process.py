@@ -13,7 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
+import service
+
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
+SERVICE: Final = Path(service.__file__).resolve().parents[1]
 COMMAND: Final = (sys.executable, "-m", "service")
 START_SECONDS_MAX: Final = 30.0
 """For a process to answer; several times what it takes on a busy machine."""
@@ -41,8 +44,14 @@ async def until(look: Callable[[], Any], what: str, *, seconds: float = WAIT_SEC
 
 
 def base_environment(**variables: str) -> dict[str, str]:
-    """Return an environment with nothing of the caller's that could configure the service."""
+    """Return an environment with nothing of the caller's that could configure the service.
+
+    What it runs is the service that the caller has imported, the compiled one if it is that.
+    """
     own = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(REPOSITORY)}
+    if SERVICE != REPOSITORY:
+        path = os.pathsep.join([str(SERVICE), str(REPOSITORY)])
+        own |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     return {**own, **variables}
 
 
@@ -102,6 +111,12 @@ class Replica:
         (ready,) = await until(look, "service_ready", seconds=START_SECONDS_MAX)
         self.public = f"http://127.0.0.1:{ready['public_port']}"
         self.ops = f"http://127.0.0.1:{ready['ops_port']}"
+
+    @property
+    def pid(self) -> int:
+        """Return the number of the running process."""
+        assert self._process is not None, "not running"
+        return self._process.pid
 
     def kill(self) -> None:
         """End the process as a power cut would. Harmless when it does not run."""

@@ -11,10 +11,10 @@ from typing import Final
 import asyncpg
 import pytest
 
-from tests.e2e.ledger import read_histories
 from tests.e2e.process import Replica, until
 from tests.e2e.sink import MailSink
 from tests.e2e.visitors import Visitors
+from tests.faults.ledger import read_histories
 
 pytestmark = pytest.mark.e2e
 

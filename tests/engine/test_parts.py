@@ -16,9 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.asl import ExecutionError, Json, RunTask, TaskFailed, TaskSucceeded, compile_definition
+from service.asl import (
+    About,
+    Execution,
+    ExecutionError,
+    Json,
+    RunTask,
+    TaskFailed,
+    TaskSucceeded,
+    compile_definition,
+)
 from service.engine import clock as clocks
 from service.engine import timers as timer_module
+from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
 from service.engine.definitions import Definitions
 from service.engine.dispatch import Dispatch
@@ -33,10 +43,13 @@ from service.engine.ports import (
     Task,
 )
 from service.engine.quarantine import Quarantine
+from service.engine.random import SystemRandom
 from service.engine.rescuer import Rescuer
 from service.engine.timers import AHEAD_MAX, Timers
+from service.engine.turn import Surroundings, Tenure, Turn
+from service.engine.worker import Worker
 from service.store.memory import MemoryDefinitions
-from tests.engine.harness import definition, lambda_arn
+from tests.engine.harness import Handlers, definition, lambda_arn
 from tests.engine.small import until
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -447,3 +460,37 @@ async def test_whoever_was_stopped_for_a_lease_rescues_nobody_before_another_has
     running.cancel()
     await asyncio.wait([running])
     assert leases.rescues == rescues
+
+
+class Owned:
+    """A store of which only the rows are asked that a worker owns."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._rows = dict.fromkeys(keys, 1)
+
+    async def owned(self, owner: UUID) -> Mapping[Key, int]:
+        return self._rows
+
+
+async def cost_of_reconciling(count: int) -> float:
+    """Return the CPU seconds of a comparison with the rows while so many steps are queued."""
+    keys = [key_of(new_id(NOON, n % 256)) for n in range(count)]
+    surroundings = Surroundings(Handlers(), SetClock(), SystemRandom())  # type: ignore[arg-type]
+    worker = Worker(UUID(int=1), Owned(keys), None, surroundings, Arns())  # type: ignore[arg-type]
+    for key in keys:
+        execution = Execution.new(About("", "", NOON, None, "", "", ""))
+        tenure = Tenure(key, 1, MACHINE, "", execution)
+        worker.begin(tenure, Turn(tenure, [], surroundings))
+    costs = []
+    for _ in range(3):
+        began = time.process_time()
+        await worker.reconcile()
+        costs.append(time.process_time() - began)
+    worker.close()
+    return min(costs)
+
+
+async def test_comparing_memory_with_the_rows_costs_in_proportion_to_what_is_in_memory() -> None:
+    """It is done with every heartbeat: for a full memory it stopped the loop for seconds."""
+    few, many = await cost_of_reconciling(500), await cost_of_reconciling(4_000)
+    assert many < 24 * few  # 8 in proportion, 64 when each is compared with all

@@ -1,0 +1,58 @@
+"""The command: `python -m tests.faults NAME`; a line of JSON a run on stdout, progress on stderr.
+
+Exit codes: 0 every run held, 1 one did not, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+
+from tests.faults.run import perform
+from tests.faults.runs import RUNS, run_named
+
+SEED_BITS = 32
+
+
+def main() -> int:
+    """Play the runs that the command line names and return the exit code."""
+    parser = _parser()
+    asked = parser.parse_args()
+    code = 0
+    for name in asked.names:
+        try:
+            run = run_named(name)
+            size = run.size(asked.size, dict(pair.split("=", 1) for pair in asked.set))
+        except (LookupError, ValueError) as error:
+            parser.error(str(error))
+        seed = random.SystemRandom().getrandbits(SEED_BITS) if asked.seed is None else asked.seed
+        server = os.environ.get("TEST_DATABASE_URL") or None
+        line = asyncio.run(perform(run, size, seed=seed, edition=asked.size, given_server=server))
+        print(json.dumps(line), flush=True)
+        code = max(code, int(line["verdict"] != "held"))
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    runs = "\n".join(f"  {run.name:4} {run.title}" for run in RUNS)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=f"Break something on purpose and count what it cost.\n\n{runs}",
+        epilog="The server is an embedded one unless TEST_DATABASE_URL names another.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="+", metavar="NAME", help="which runs to play, in turn")
+    parser.add_argument("--seed", type=int, help="repeats a run's choices; random unless given")
+    parser.add_argument("--size", choices=("small", "full"), default="full")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=NUMBER",
+        help="another number in the size, such as kills=30; may be given again",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
