@@ -8,20 +8,69 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import uvloop
 
 from benchmarks.database import embedded_server
-from benchmarks.options import Options
-from benchmarks.replicas import REPLICAS, run_replicas
-from benchmarks.run import BENCHMARKS, run
-from benchmarks.transitions import lines
+from benchmarks.goals import judged
+from benchmarks.growth import run_growth
+from benchmarks.idle import idle_lines
+from benchmarks.inproc import open_inproc
+from benchmarks.map_items import map_lines
+from benchmarks.options import Mail, Options
+from benchmarks.over_http import http_lines
+from benchmarks.replicas import run_replicas
+from benchmarks.run import run
+from benchmarks.smtp import smtp_lines
+from benchmarks.timers import run_timers
+from benchmarks.transitions import transition_lines
+from benchmarks.wal import run_wal
 
-TRANSITIONS: Final = "transitions"
-NAMES: Final = (TRANSITIONS, *BENCHMARKS, REPLICAS)
+Lines: TypeAlias = AsyncIterator[dict[str, Any]]
+Benchmark: TypeAlias = Callable[[Options, str, Mail], Lines]
+
+
+class Entry(NamedTuple):
+    """A name of the command line: what it measures, and whether that takes minutes."""
+
+    text: str
+    lines: Benchmark
+    takes_minutes: bool = False
+
+
+async def _inproc(options: Options, server_url: str, mail: Mail) -> Lines:
+    yield await run("inproc", open_inproc, options, server_url, mail)
+
+
+def _one(
+    measure: Callable[[Options, str], Awaitable[dict[str, Any]]],
+) -> Benchmark:
+    async def lines(options: Options, server_url: str, mail: Mail) -> Lines:
+        yield await measure(options, server_url)
+
+    return lines
+
+
+async def _replicas(options: Options, server_url: str, mail: Mail) -> Lines:
+    yield await run_replicas(options, server_url, mail)
+
+
+NAMES: Final[Mapping[str, Entry]] = {
+    "transitions": Entry("the language alone", transition_lines),
+    "inproc": Entry("the service in this process, past its ports", _inproc),
+    "replicas": Entry("as inproc, a process for each core", _replicas),
+    "wal": Entry("log and transactions, a checkpoint before the wake-up", _one(run_wal)),
+    "http": Entry("the limit, signups and workflows over HTTP", http_lines),
+    "smtp": Entry("a mail, and workflows, by SMTP to a sink", smtp_lines),
+    "map": Entry("a Distributed Map of 10,000 items", map_lines),
+    "idle": Entry("a service without visitors, and a hundred of them", idle_lines),
+    "timers": Entry("a million pending waits", _one(run_timers), takes_minutes=True),
+    "growth": Entry("ten million finished executions", _one(run_growth), takes_minutes=True),
+}
+ALL: Final = "all"
 
 SECONDS_BEYOND_WAIT_MIN: Final = 3.0
 """The counting begins a second after the first waits have ended, and needs some time."""
@@ -41,31 +90,35 @@ def main() -> int:
         )
     if min(asked.clients, asked.in_flight) < 1:
         parser.error("--clients and --in-flight: at least 1")
-    names = asked.names or NAMES
-    if TRANSITIONS in names:
-        for line in lines():
-            print(json.dumps(line), flush=True)
-    served = [name for name in names if name != TRANSITIONS]
-    return uvloop.run(_run(served, asked)) if served else 0
+    if not 0 < asked.scale <= 1:
+        parser.error(f"--scale {asked.scale:g}: above 0, at most 1")
+    return uvloop.run(_run(_names(asked.names), asked))
+
+
+def _names(asked: Sequence[str]) -> Sequence[str]:
+    """Return what to run: without a name, or for `all`, whatever takes no minutes."""
+    quick = [name for name, entry in NAMES.items() if not entry.takes_minutes]
+    if asked and ALL not in asked:
+        return asked
+    slow = [name for name in NAMES if name not in quick and name not in asked]
+    print(f"left out, as they take minutes: {', '.join(slow)}", file=sys.stderr)
+    return [name for name in NAMES if name in quick or name in asked]
 
 
 async def _run(names: Sequence[str], asked: argparse.Namespace) -> int:
-    options = Options(asked.seconds, asked.wait, asked.clients, asked.in_flight)
-    server = nullcontext(asked.database) if asked.database else embedded_server()
+    options = Options(asked.seconds, asked.wait, asked.clients, asked.in_flight, scale=asked.scale)
+    is_pure = list(names) == ["transitions"]
+    server = nullcontext(asked.database or "") if asked.database or is_pure else embedded_server()
     code = 0
     async with server as server_url:
         for name in names:
             try:
-                if name == REPLICAS:
-                    line, lost = await run_replicas(options, server_url, asked.mail or "none")
-                else:
-                    line, lost = await run(name, options, server_url, asked.mail)
+                async for line in NAMES[name].lines(options, server_url, asked.mail):
+                    print(json.dumps(judged(line)), flush=True)
+                    code = max(code, int(line.get("lost", 0) > 0))
             except* RuntimeError as errors:
                 print(f"{name}: {_first(errors)}", file=sys.stderr)
                 code = 1
-            else:
-                print(json.dumps(line), flush=True)
-                code = max(code, int(lost > 0))
     return code
 
 
@@ -79,18 +132,18 @@ def _first(errors: ExceptionGroup[Exception]) -> Exception:
 
 def _name(text: str) -> str:
     # As `choices`, argparse would compare the list of no names with them.
-    if text not in NAMES:
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(NAMES)}")
+    if text not in (*NAMES, ALL):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join((*NAMES, ALL))}")
     return text
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = Options()
+    names = "; ".join(f"{name}: {entry.text}" for name, entry in NAMES.items())
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", type=_name, metavar="NAME",
-        help="transitions (of the language alone), inproc (the service in this process, past its "
-        "ports), http, or replicas (as inproc, a process for each core); all without a name",
+        help=f"{names}. Without a name, or as `all`, those that take no minutes",
     )  # fmt: skip
     parser.add_argument(
         "--seconds", type=float, default=defaults.seconds, help="length of the saturated load"
@@ -104,13 +157,16 @@ def _parser() -> argparse.ArgumentParser:
         help="workflows begun and not ended, at most",
     )  # fmt: skip
     parser.add_argument(
+        "--scale", type=float, default=defaults.scale,
+        help="share of the rows that wal, timers, growth, map and idle work with, such as 0.01",
+    )  # fmt: skip
+    parser.add_argument(
         "--database", metavar="URL",
         help="a server to use instead of an embedded one; a database is made there and dropped",
     )  # fmt: skip
     parser.add_argument(
-        "--mail", choices=("none", "discard", "sink"),
-        help="not written, written and dropped, or sent by SMTP to a sink; "
-        "none for inproc and replicas and sink for http unless given",
+        "--mail", choices=("none", "discard", "sink"), default="none",
+        help="of inproc, replicas and http: not written, written and dropped, or sent to a sink",
     )  # fmt: skip
     return parser
 

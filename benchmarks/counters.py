@@ -15,9 +15,12 @@ MAILS: Final = "countersign_mails_total"
 BATCHES: Final = "countersign_commit_batch_rows_count"
 BATCH_ROWS: Final = "countersign_commit_batch_rows_sum"
 BATCH_SECONDS: Final = "countersign_commit_seconds_sum"
+STALL: Final = "benchmark_loop_stall_seconds"
+"""Of `benchmarks.serve`: the longest since it was last read."""
 
 _SAMPLE: Final = re.compile(
-    rf"^({ENDED}|{MAILS}|{BATCHES}|{BATCH_ROWS}|{BATCH_SECONDS})(?:\{{.*\}})? (\S+)$", re.MULTILINE
+    rf"^({ENDED}|{MAILS}|{BATCHES}|{BATCH_ROWS}|{BATCH_SECONDS}|{STALL})(?:\{{.*\}})? (\S+)$",
+    re.MULTILINE,
 )
 
 

@@ -23,6 +23,7 @@ SETTINGS: Final = {
     "shared_buffers": "1GB",
     "max_wal_size": "8GB",
     "checkpoint_timeout": "15min",
+    "max_connections": "500",
 }
 """Of the embedded server: room enough that no checkpoint of its own falls into a run."""
 
@@ -93,6 +94,22 @@ class BenchDatabase:
             )
         return status not in (None, "RUNNING")
 
+    async def rests(self, account_id: UUID) -> bool:
+        """Tell whether the execution of this account waits for nothing but time."""
+        due_at = await self.connection.fetchval(
+            "select due_at from executions where bucket = $1 and id = $2",
+            bucket_of(account_id),
+            account_id,
+        )
+        return due_at is not None
+
+    async def result(self, id: UUID) -> tuple[str, str]:
+        """Return the status and the output of an execution."""
+        row = await self.connection.fetchrow(
+            "select status, output from executions where bucket = $1 and id = $2", bucket_of(id), id
+        )
+        return row["status"], row["output"]
+
     async def outcomes(self) -> dict[UUID, tuple[str, str]]:
         """Return the status of every account and of its execution."""
         rows = await self.connection.fetch(
@@ -116,6 +133,14 @@ class BenchDatabase:
             "(pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint as wal"
         )
         return row["xid"], row["wal"]
+
+    async def transactions(self) -> int:
+        """Return how many transactions have ended in this database."""
+        ended: int = await self.connection.fetchval(
+            "select xact_commit + xact_rollback from pg_stat_database "
+            "where datname = current_database()"
+        )
+        return ended
 
     async def version(self) -> str:
         """Return the server's version, such as 18.4."""

@@ -1,12 +1,10 @@
-"""The service as a process of its own, over real HTTP and, with a mail sink, real SMTP."""
+"""The service as processes of its own, over real HTTP and, with a mail sink, real SMTP."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -16,21 +14,12 @@ import orjson
 from benchmarks.counters import ENDED, Counters, read_counters
 from benchmarks.database import BenchDatabase
 from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
-from benchmarks.sink import Sink
+from benchmarks.processes import service_process
+from benchmarks.sink import sink_for
 from benchmarks.wire import Connection
 from service.accounts import Tokens
 
 HOST: Final = "127.0.0.1"
-READY_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 20.0
-POLL_SECONDS: Final = 0.05
-LOG_TAIL_BYTES: Final = 4_000
-
-COMMANDS: Final[Mapping[Mail, tuple[str, ...]]] = {
-    "sink": ("-m", "service", "serve"),
-    "discard": ("-m", "benchmarks.serve", "discard"),
-    "none": ("-m", "benchmarks.serve", "none"),
-}
 
 
 class HttpClient:
@@ -58,26 +47,28 @@ class HttpClient:
 
 
 class HttpTarget:
-    """A service on two ports."""
+    """Replicas of the service, among which visitors are dealt out in turn."""
 
-    def __init__(self, port: int, ops: Connection, database: BenchDatabase) -> None:
-        self._port = port
+    def __init__(
+        self, ports: Sequence[int], ops: Sequence[Connection], database: BenchDatabase
+    ) -> None:
+        self._ports = itertools.cycle(ports)
         self._ops = ops
         self._database = database
         self._tokens = Tokens([SECRET_KEY.encode()])
 
     async def client(self) -> HttpClient:
         """Return a visitor. Raises OSError."""
-        return HttpClient(await Connection.open(HOST, self._port), self._tokens)
+        return HttpClient(await Connection.open(HOST, next(self._ports)), self._tokens)
 
     async def ended(self) -> float:
         """Return how many executions have ended."""
         return (await self.counters())[ENDED]
 
     async def counters(self) -> Counters:
-        """Return the service's counters."""
-        _, text = await self._ops.get("/metrics")
-        return read_counters(text.decode())
+        """Return the counters of all replicas together."""
+        texts = [await ops.get("/metrics") for ops in self._ops]
+        return read_counters("\n".join(text.decode() for _, text in texts))
 
     async def has_ended(self, account_id: UUID) -> bool:
         """Tell whether the signup's execution is stored as ended."""
@@ -86,58 +77,22 @@ class HttpTarget:
 
 @asynccontextmanager
 async def open_http(
-    options: Options, mail: Mail, database: BenchDatabase, log_path: Path
-) -> AsyncIterator[tuple[HttpTarget, int]]:
-    """Yield the target and the pid of its process, which ends with the block.
+    options: Options, mail: Mail, database: BenchDatabase, folder: Path
+) -> AsyncIterator[tuple[HttpTarget, list[int]]]:
+    """Yield the target and the pids of its processes, which end with the block.
 
     Raises RuntimeError, with the end of its log, for a process that does not get ready.
     """
-    async with Sink() as sink:
-        process = await _start(options, mail, database, sink.port, log_path)
-        try:
-            ports = await _ports(process, log_path)
-            ops = await Connection.open(HOST, ports["ops_port"])
-            yield HttpTarget(ports["public_port"], ops, database), process.pid
-        finally:
-            await _stop(process)
-
-
-async def _start(
-    options: Options, mail: Mail, database: BenchDatabase, smtp_port: int, log_path: Path
-) -> asyncio.subprocess.Process:
-    environment = service_environment(options, database_url=database.url, smtp_port=smtp_port)
-    with log_path.open("ab") as log_file:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *COMMANDS[mail],
-            env=os.environ | environment,
-            cwd=Path(__file__).parent.parent,
-            stderr=log_file,
-        )
-
-
-async def _ports(process: asyncio.subprocess.Process, log_path: Path) -> dict[str, int]:
-    """Return the ports that the process says in its log it listens on."""
-    for _ in range(int(READY_SECONDS / POLL_SECONDS)):
-        for line in _log(log_path).splitlines():
-            if b'"service_ready"' in line:
-                ready: dict[str, int] = orjson.loads(line)
-                return ready
-        if process.returncode is not None:
-            break
-        await asyncio.sleep(POLL_SECONDS)
-    raise RuntimeError(f"the service does not get ready:\n{_log(log_path).decode()}")
-
-
-def _log(log_path: Path) -> bytes:
-    return log_path.read_bytes()[-LOG_TAIL_BYTES:]
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), STOP_SECONDS)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    async with AsyncExitStack() as stack:
+        smtp_port = await stack.enter_async_context(sink_for(mail))
+        environment = service_environment(options, database_url=database.url, smtp_port=smtp_port)
+        # One after the other: the first of them makes the schema.
+        services = [
+            await stack.enter_async_context(
+                service_process(mail, environment, folder / f"service{number}.log")
+            )
+            for number in range(options.processes)
+        ]
+        ops = [await Connection.open(HOST, service.ops_port) for service in services]
+        ports = [service.public_port for service in services]
+        yield HttpTarget(ports, ops, database), [service.pid for service in services]

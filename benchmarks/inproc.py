@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, redirect_stderr
 from pathlib import Path
+from typing import IO
 from uuid import UUID
 
 from benchmarks.counters import Counters, read_counters
 from benchmarks.database import BenchDatabase
 from benchmarks.mails import service_with
 from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
-from benchmarks.sink import Sink
+from benchmarks.sink import sink_for
 from service import metrics
 from service.accounts import Tokens, parse_address
 from service.accounts.signup import SignupRequest
 from service.app import Service
 from service.config import load_config
+from service.engine.engine import Engine
 from service.log import configure
 
 
@@ -27,6 +31,11 @@ class InprocTarget:
         self._service = service
         self._database = database
         self._tokens = Tokens([SECRET_KEY.encode()])
+
+    @property
+    def engine(self) -> Engine:
+        """Return the engine inside the service."""
+        return self._service.engine
 
     async def client(self) -> InprocTarget:
         """Return this: there is no connection to tell visitors apart."""
@@ -62,18 +71,28 @@ class InprocTarget:
 
 @asynccontextmanager
 async def open_inproc(
-    options: Options, mail: Mail, database: BenchDatabase, log_path: Path
-) -> AsyncIterator[tuple[InprocTarget, None]]:
-    """Yield the target, and no process but this one. The log goes to a file."""
-    async with Sink() as sink:
-        environment = service_environment(options, database_url=database.url, smtp_port=sink.port)
+    options: Options, mail: Mail, database: BenchDatabase, _folder: Path
+) -> AsyncIterator[tuple[InprocTarget, list[int]]]:
+    """Yield the target, and no process but this one; the log goes nowhere."""
+    async with sink_for(mail) as smtp_port:
+        environment = service_environment(options, database_url=database.url, smtp_port=smtp_port)
         config = load_config(environment)
-        with log_path.open("a") as log_file:
-            with redirect_stderr(log_file):
-                configure(config.log_format, config.log_level)
-            service = service_with(config, mail)
-            try:
-                await service.open()
-                yield InprocTarget(service, database), None
-            finally:
-                await service.close()
+        _silence()
+        service = service_with(config, mail)
+        try:
+            await service.open()
+            yield InprocTarget(service, database), []
+        finally:
+            await service.close()
+
+
+@functools.cache
+def _silence() -> IO[str]:
+    """Have the log written as a service writes it, to a file that nobody reads; return that.
+
+    Once, and never closed: a logger keeps the stream that it wrote to first.
+    """
+    nowhere = tempfile.TemporaryFile("w")  # noqa: SIM115 - see above
+    with redirect_stderr(nowhere):
+        configure("json", "info")
+    return nowhere

@@ -101,19 +101,30 @@ class Saturation:
 class Load:
     """The visitors of one target, and the ledger of all they were told."""
 
-    def __init__(self, target: Target, options: Options) -> None:
+    def __init__(self, target: Target, options: Options, *, verifies: bool = True) -> None:
+        """Prepare visitors, every second one of whom verifies unless none does."""
         self.ledger = Ledger()
+        self._verifies = verifies
         self._target = target
         self._options = options
         self._numbers = itertools.count(1)
         self._ended = 0.0
 
     async def warm_up(self) -> None:
-        """Bring plans, caches and connections into use; return when all of it has ended."""
+        """Bring plans, caches and connections into use."""
         clients = await self._clients(WARM_UP_CLIENTS)
         for _ in range(WARM_UP_ROUNDS):
             await asyncio.gather(*(self._visit(client) for client in clients))
-        await self._drain()
+
+    async def visits(self, count: int) -> None:
+        """Let so many visitors come, as many at once as there are clients."""
+        left = iter(range(count))
+
+        async def visit(client: Client) -> None:
+            for _ in left:
+                await self._visit(client)
+
+        await asyncio.gather(*map(visit, await self._clients(self._options.clients)))
 
     async def open_loop(self) -> Calm:
         """Sign up at fixed moments, and follow each workflow to its end."""
@@ -128,22 +139,21 @@ class Load:
         return found
 
     async def closed_loop(self) -> Saturation:
-        """Keep every client busy for the time given, then wait until all workflows have ended."""
+        """Keep every client busy for the time given."""
         found = Saturation()
         clients = await self._clients(self._options.clients)
-        begun_before, ended_before = len(self.ledger.acknowledged), await self._count()
+        begun_before, ended_before = len(self.ledger.acknowledged), await self.count()
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for client in clients:
                 group.create_task(self._keep_visiting(client, found, began))
             moment = 0.0
             while moment <= self._options.seconds:
-                ended = await self._count() - ended_before
+                ended = await self.count() - ended_before
                 moment = time.perf_counter() - began
                 found.ended.append((moment, ended))
                 found.begun.append((moment, len(self.ledger.acknowledged) - begun_before))
                 await asyncio.sleep(SAMPLE_SECONDS)
-        await self._drain()
         return found
 
     async def _clients(self, number: int) -> list[Client]:
@@ -167,7 +177,7 @@ class Load:
 
     async def _visit(self, client: Client) -> Visit:
         number = next(self._numbers)
-        is_verified = number % 2 == 0
+        is_verified = self._verifies and number % 2 == 0
         asked_at = time.perf_counter()
         account_id = await client.signup(f"visitor{number}@example.org")
         answer_seconds = time.perf_counter() - asked_at
@@ -177,14 +187,15 @@ class Load:
             self.ledger.verified.add(account_id)
         return Visit(account_id, is_verified, asked_at, answer_seconds)
 
-    async def _count(self) -> float:
+    async def count(self) -> float:
+        """Return how many executions have ended."""
         self._ended = await self._target.ended()
         return self._ended
 
-    async def _drain(self) -> None:
+    async def drain(self) -> None:
         """Return when everything acknowledged has ended, or nothing ends any more."""
         last, changed_at = -1.0, time.perf_counter()
-        while await self._count() < len(self.ledger.acknowledged):
+        while await self.count() < len(self.ledger.acknowledged):
             if self._ended != last:
                 last, changed_at = self._ended, time.perf_counter()
             if time.perf_counter() - changed_at > DRAIN_SECONDS_MAX:

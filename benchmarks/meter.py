@@ -7,6 +7,7 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,11 +41,11 @@ class Reading:
 
 
 class Meter:
-    """Reads the gauges before and after; `service_pid` is None when the service is this process."""
+    """Reads the gauges before and after. Without `service_pids` the service is this process."""
 
-    def __init__(self, database: BenchDatabase, service_pid: int | None) -> None:
+    def __init__(self, database: BenchDatabase, service_pids: Sequence[int] = ()) -> None:
         self._database = database
-        self._service_pid = service_pid
+        self._service_pids = service_pids
         self._server: tuple[Path, int] | None = None
         self._fsyncs: list[int | None] = []
         self._loops: list[int] = []
@@ -64,13 +65,14 @@ class Meter:
         self._fsyncs.append(self._probe())
 
     async def _read(self) -> Reading:
-        own = _cpu_seconds(os.getpid())
+        own = cpu_seconds(os.getpid())
+        service = sum(map(cpu_seconds, self._service_pids))
         machine = psutil.cpu_times()
         xid, wal = await self._database.usage()
         return Reading(
             moment=time.perf_counter(),
-            service=own if self._service_pid is None else _cpu_seconds(self._service_pid),
-            load=0.0 if self._service_pid is None else own,
+            service=service if self._service_pids else own,
+            load=own if self._service_pids else 0.0,
             postgres=0.0 if self._server is None else _family_cpu_seconds(self._server[1]),
             machine=machine.user + machine.nice + machine.system,
             steal=getattr(machine, "steal", 0.0),
@@ -83,16 +85,39 @@ class Meter:
         it, by half and more: the CPU figures of two runs compare only as far as this one does.
         """
         while True:
-            self._loops.append(_loops_per_cpu_ms())
+            self._loops.append(loops_per_cpu_ms())
             await asyncio.sleep(WATCH_SECONDS)
 
     def _probe(self) -> int | None:
         return None if self._server is None else _fsyncs_per_s(self._server[0])
 
+    @property
+    def wal_at_begin(self) -> int:
+        """Return where the log of the database stood at the first reading, in bytes."""
+        return self._before.wal
+
     def figures(self, workflows: int) -> dict[str, object]:
         """Return what one workflow cost, and how busy the machine was besides.
 
-        Of a server elsewhere the CPU is not known, and neither are `cores_other`.
+        Of a server elsewhere the CPU is not known.
+        """
+        a, b = self._before, self._after
+        service, postgres = b.service - a.service, b.postgres - a.postgres
+        is_local = self._server is not None
+        both = 1000 * (service + postgres) / workflows
+        return {
+            "cpu_ms_per_workflow": _or_none(both, is_local, 3),
+            "cpu_service_ms_per_workflow": round(1000 * service / workflows, 3),
+            "cpu_postgres_ms_per_workflow": _or_none(1000 * postgres / workflows, is_local, 3),
+            "write_transactions_per_workflow": round((b.xid - a.xid) / workflows, 3),
+            "wal_bytes_per_workflow": round((b.wal - a.wal) / workflows),
+            **self.noise(),
+        }
+
+    def noise(self) -> dict[str, object]:
+        """Return who had the cores, how fast they were, and how fast the disk was.
+
+        Of a server elsewhere neither its share of the cores is known nor that of others.
         """
         a, b = self._before, self._after
         wall = b.moment - a.moment
@@ -100,10 +125,6 @@ class Meter:
         is_local = self._server is not None
         other = b.machine - a.machine - service - load - postgres
         return {
-            "cpu_service_ms_per_workflow": round(1000 * service / workflows, 3),
-            "cpu_postgres_ms_per_workflow": _or_none(1000 * postgres / workflows, is_local, 3),
-            "write_transactions_per_workflow": round((b.xid - a.xid) / workflows, 3),
-            "wal_bytes_per_workflow": round((b.wal - a.wal) / workflows),
             "cores_service": round(service / wall, 2),
             "cores_postgres": _or_none(postgres / wall, is_local, 2),
             "cores_load": round(load / wall, 2),
@@ -118,7 +139,7 @@ def _or_none(value: float, is_known: bool, digits: int) -> float | None:
     return round(value, digits) if is_known else None
 
 
-def _loops_per_cpu_ms() -> int:
+def loops_per_cpu_ms() -> int:
     """Return how far this interpreter counts in a millisecond of CPU."""
     began = time.process_time()
     for _ in range(LOOPS):
@@ -144,7 +165,8 @@ def _fsyncs_per_s(folder: Path) -> int:
         os.unlink(path)
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU that a process has used so far."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
@@ -158,7 +180,7 @@ def _family_cpu_seconds(pid: int) -> float:
     total += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     for child in parent.children():
         try:
-            total += _cpu_seconds(child.pid)
+            total += cpu_seconds(child.pid)
         except psutil.NoSuchProcess:  # Its time is with the parent's by now.
             continue
     return total

@@ -22,6 +22,9 @@ class Options:
     wait_seconds: float = 1.0
     clients: int = 256
     in_flight_max: int = 20_000
+    processes: int = 1
+    scale: float = 1.0
+    """Of the rows that some runs need by the million: 0.01 is a hundredth of them."""
 
     @property
     def wait_time_scale(self) -> float:
@@ -41,7 +44,7 @@ def service_environment(options: Options, *, database_url: str, smtp_port: int) 
     """Return the environment of the service under load: the defaults, as far as that goes."""
     return {
         "DATABASE_URL": database_url,
-        "SMTP_URL": f"smtp://127.0.0.1:{smtp_port}?tls=none",
+        "SMTP_URL": f"smtp://127.0.0.1:{smtp_port or 25}?tls=none",
         "SECRET_KEY": SECRET_KEY,
         "MIGRATE": "on",
         "HOST": "127.0.0.1",

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.circumstances import cores, tell
 from benchmarks.options import Mail, Options
-
-REPLICAS: Final = "replicas"
-PROCESSES_MAX: Final = 8
 
 _SUMS: Final = ("workflows", "workflows_per_s", "starts_per_s", "cores_service", "lost")
 # Each process sees what the whole server does.
@@ -30,18 +27,14 @@ _OF_THE_SERVER: Final = (
 _SAME: Final = ("mail", "seconds", "wait_s", "in_flight_max", "commit", "python", "core")
 
 
-async def run_replicas(
-    options: Options, server_url: str, mail: Mail
-) -> tuple[dict[str, object], int]:
-    """Return the figures of all processes together, and how many signups they lost.
+async def run_replicas(options: Options, server_url: str, mail: Mail) -> dict[str, object]:
+    """Return the figures of all processes together.
 
     Raises RuntimeError when one of them fails.
     """
-    count = min(max(os.cpu_count() or 1, 2), PROCESSES_MAX)
-    print(f"{REPLICAS}: {count} processes for {options.seconds:g} s", file=sys.stderr, flush=True)
-    lines = await asyncio.gather(*(_run_one(options, server_url, mail) for _ in range(count)))
-    figures = _together(lines)
-    return figures, int(str(figures["lost"]))
+    tell(f"replicas: {cores()} processes for {options.seconds:g} s")
+    lines = await asyncio.gather(*(_run_one(options, server_url, mail) for _ in range(cores())))
+    return _together(lines)
 
 
 async def _run_one(options: Options, server_url: str, mail: Mail) -> dict[str, Any]:
@@ -69,7 +62,7 @@ def _together(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
         return total / sum(workflows)
 
     return {
-        "name": REPLICAS,
+        "name": "replicas",
         "processes": len(lines),
         **{name: round(sum(line[name] for line in lines), 2) for name in _SUMS},
         "ack_ms": {p: max(line["ack_ms"][p] for line in lines) for p in ("p50", "p99")},

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,82 +9,74 @@ from pathlib import Path
 from typing import Final, TypeAlias
 from uuid import UUID
 
+from benchmarks.circumstances import circumstances, tell
 from benchmarks.counters import BATCH_ROWS, BATCH_SECONDS, BATCHES, MAILS, Counters, rate
 from benchmarks.database import BenchDatabase
-from benchmarks.http import open_http
-from benchmarks.inproc import open_inproc
 from benchmarks.load import OPEN_LOOP_PER_SECOND, Calm, Ledger, Load, Saturation, Target, percentile
 from benchmarks.meter import Meter
 from benchmarks.options import Mail, Options
-from service.asl import interpreter
 
-Opened: TypeAlias = AbstractAsyncContextManager[tuple[Target, int | None]]
+Opened: TypeAlias = AbstractAsyncContextManager[tuple[Target, list[int]]]
 Opener: TypeAlias = Callable[[Options, Mail, BenchDatabase, Path], Opened]
-
-BENCHMARKS: Final[Mapping[str, tuple[Opener, Mail]]] = {
-    "inproc": (open_inproc, "none"),
-    "http": (open_http, "sink"),
-}
-"""How each one opens its target, and where its mails go unless told otherwise."""
+"""Opens the service; yields it and the pids of its processes, none when it is in this one."""
 
 LOST_SHOWN_MAX: Final = 10
 
 
 async def run(
-    name: str, options: Options, server_url: str, mail: Mail | None
-) -> tuple[dict[str, object], int]:
-    """Run one of BENCHMARKS; return its figures and how many acknowledged signups were lost.
+    name: str, opener: Opener, options: Options, server_url: str, mail: Mail
+) -> dict[str, object]:
+    """Return the figures of whole workflows, `lost` being acknowledged signups that were lost.
 
     Raises RuntimeError when the service answers anything but what it should.
     """
-    opener, usual_mail = BENCHMARKS[name]
-    mail = mail or usual_mail
     async with BenchDatabase(server_url) as database:
         with tempfile.TemporaryDirectory() as folder:
-            log_path = Path(folder) / "service.log"
-            async with opener(options, mail, database, log_path) as (target, service_pid):
+            async with opener(options, mail, database, Path(folder)) as (target, pids):
                 load = Load(target, options)
-                _tell(f"{name}: warming up")
+                tell(f"{name}: warming up")
                 await load.warm_up()
-                _tell(f"{name}: {OPEN_LOOP_PER_SECOND} signups a second")
+                await load.drain()
+                tell(f"{name}: {OPEN_LOOP_PER_SECOND} signups a second")
                 calm = await load.open_loop()
-                _tell(f"{name}: {options.clients} clients for {options.seconds:g} s")
-                meter = Meter(database, service_pid)
+                tell(f"{name}: {options.clients} clients for {options.seconds:g} s")
+                meter = Meter(database, pids)
                 before = await target.counters()
                 await meter.begin()
                 found = await load.closed_loop()
+                await load.drain()
                 await meter.end()
                 after = await target.counters()
-        lost = _lost(load.ledger, await database.outcomes())
-        _tell(f"{name}: LOST={len(lost)} of {len(load.ledger.acknowledged)} acknowledged")
-        for account_id in lost[:LOST_SHOWN_MAX]:
-            _tell(f"{name}: lost {account_id}")
-        line: dict[str, object] = {
+        return {
             "name": name,
+            "processes": options.processes,
             "mail": mail,
             **_speed(found, options),
             "open_loop": _calm(calm),
             **meter.figures(len(found.answers)),
             **_batches(before, after, len(found.answers)),
-            "lost": len(lost),
-            **_circumstances(options),
+            "lost": report_lost(name, load.ledger, await database.outcomes()),
+            **told(options),
             "postgres": await database.version(),
         }
-    return line, len(lost)
 
 
-def _lost(ledger: Ledger, outcomes: Mapping[UUID, tuple[str, str]]) -> Sequence[UUID]:
-    """Return the acknowledged signups that did not end as they should have.
+def report_lost(name: str, ledger: Ledger, outcomes: Mapping[UUID, tuple[str, str]]) -> int:
+    """Return how many acknowledged signups did not end as they should have, and name some.
 
     That is verified for whom the service answered so, expired for all others, and the execution
     succeeded for both.
     """
-    return [
+    lost = [
         account_id
         for account_id in ledger.acknowledged
         if outcomes.get(account_id)
         != ("verified" if account_id in ledger.verified else "expired", "SUCCEEDED")
     ]
+    tell(f"{name}: LOST={len(lost)} of {len(ledger.acknowledged)} acknowledged")
+    for account_id in lost[:LOST_SHOWN_MAX]:
+        tell(f"{name}: lost {account_id}")
+    return len(lost)
 
 
 def _speed(found: Saturation, options: Options) -> dict[str, object]:
@@ -96,19 +85,20 @@ def _speed(found: Saturation, options: Options) -> dict[str, object]:
         "workflows": len(found.answers),
         "workflows_per_s": round(rate(found.ended, begin, end), 1),
         "starts_per_s": round(rate(found.begun, begin, end), 1),
-        "ack_ms": _milliseconds(found.answers),
+        "ack_ms": milliseconds(found.answers),
     }
 
 
 def _calm(calm: Calm) -> dict[str, object]:
     return {
         "signups_per_s": OPEN_LOOP_PER_SECOND,
-        "ack_ms": _milliseconds(calm.answers),
-        "start_to_done_minus_wait_ms": _milliseconds(calm.overheads),
+        "ack_ms": milliseconds(calm.answers),
+        "start_to_done_minus_wait_ms": milliseconds(calm.overheads),
     }
 
 
-def _milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+def milliseconds(seconds: Sequence[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile in milliseconds."""
     return {f"p{share}": round(1000 * percentile(seconds, share / 100), 2) for share in (50, 99)}
 
 
@@ -121,31 +111,12 @@ def _batches(before: Counters, after: Counters, workflows: int) -> dict[str, obj
     }
 
 
-def _circumstances(options: Options) -> dict[str, object]:
+def told(options: Options) -> dict[str, object]:
+    """Return what the load was told to be, and the circumstances."""
     return {
         "seconds": options.seconds,
         "wait_s": options.wait_seconds,
         "clients": options.clients,
         "in_flight_max": options.in_flight_max,
-        "commit": commit(),
-        "python": platform.python_version(),
-        "core": core(),
+        **circumstances(),
     }
-
-
-def core() -> str:
-    """Return how the interpreter of the language is run: `compiled`, or `interpreted` in turn."""
-    return "interpreted" if str(interpreter.__file__).endswith(".py") else "compiled"
-
-
-def commit() -> str | None:
-    """Return the checkout's commit, with a plus when files differ from it; None outside of git."""
-    command = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    described = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return described.stdout.strip() or None
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

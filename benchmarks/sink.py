@@ -1,14 +1,24 @@
 """A mail server that accepts every mail and keeps none, at next to no cost.
 
 It stands in for a relay on the same network: what a mail costs the service is then the service's
-own work, and the time a real relay takes to answer is left out.
+own work, and the time a real relay takes to answer is left out. `python -m benchmarks.sink` runs
+one and writes its port to stdout.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
+
+import uvloop
+
+from benchmarks.options import Mail
+from benchmarks.processes import stop
 
 LINE_BYTES_MAX: Final = 1_000
 MAIL_BYTES_MAX: Final = 1_048_576
@@ -20,6 +30,24 @@ _ANSWERS: Final = {
     b"DATA": b"354 Go on\r\n",
     b"QUIT": b"221 2.0.0 Bye\r\n",
 }
+
+
+@asynccontextmanager
+async def sink_for(mail: Mail) -> AsyncIterator[int]:
+    """Yield the port of a sink in a process of its own; 0 where no mail is sent."""
+    if mail != "sink":
+        yield 0
+        return
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.sink"),
+        cwd=Path(__file__).parent.parent,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        yield int(await process.stdout.readline())
+    finally:
+        await stop(process)
 
 
 class Sink:
@@ -90,3 +118,13 @@ class _Conversation(asyncio.Protocol):
             # An empty mail is the end mark without the line end before it.
             self._received[:0] = b"\r\n"
         return _ANSWERS.get(verb, _OK)
+
+
+async def _serve() -> None:
+    async with Sink() as sink:
+        print(sink.port, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve())

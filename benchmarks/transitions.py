@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import gc
 import json
-import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from statistics import quantiles
 from typing import Final
 
-from benchmarks.run import commit, core
+from benchmarks.circumstances import circumstances
+from benchmarks.options import Mail, Options
 from service.asl import (
     About,
     Event,
@@ -144,7 +144,9 @@ def play(machine: StateMachine, about: About) -> Execution:
     return execution
 
 
-def lines() -> Iterator[dict[str, object]]:
+async def transition_lines(
+    _options: Options, _server_url: str, _mail: Mail
+) -> AsyncIterator[dict[str, object]]:
     """Yield the figures of each kind of transition in each language, and of compiling one state.
 
     Raises RuntimeError when an execution does not succeed.
@@ -171,9 +173,7 @@ def _line(kind: str, language: str, once: Callable[[], object]) -> dict[str, obj
         "us": middle,
         "us_quartiles": [low, high],
         "rounds": len(micros),
-        "commit": commit(),
-        "python": platform.python_version(),
-        "core": core(),
+        **circumstances(),
     }
 
 
