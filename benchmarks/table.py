@@ -1,21 +1,26 @@
 """The table of docs/performance.md from the lines of several rounds: medians, and their spread.
 
 `python -m benchmarks.table FILE ...` reads lines of JSON, those of `python -m benchmarks` and, for
-the comparison, those of other engines: `{"peer": name, "workflows_per_s": number}`.
+the comparison, those of other engines: `{"peer": name, "workflows_per_s": number}`. It prints the
+table, or with `--page docs/performance.md` puts it there in place of the last one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Final
 
 from benchmarks.goals import GOALS, RATIOS, Line
 
-HEAD = ("| figure | goal | reached | spread | met | command |", "|---|---|---|---|---|---|")
-COMMANDS = {"signup": "http", "mails": "smtp", "idle_hundred": "idle"}
+BEGIN: Final = "<!-- figures: written by python -m benchmarks.table -->"
+END: Final = "<!-- end of figures -->"
+
+HEAD: Final = ("| figure | goal | reached | spread | met | command |", "|---|---|---|---|---|---|")
+COMMANDS: Final = {"signup": "http", "mails": "smtp", "idle_hundred": "idle"}
 """Where a line's name is not the name by which it is asked for."""
 
 
@@ -75,5 +80,28 @@ def _row(
     return f"| {' | '.join(cells)} |"
 
 
+def put_into(page: str, table: str) -> str:
+    """Return the page with this table between its marks. Raises ValueError without them."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the page has no {BEGIN} and {END}")
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
+def main() -> int:
+    """Print the table or put it into a page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.table", description=__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--page", type=Path)
+    asked = parser.parse_args()
+    table = "\n".join((*HEAD, *rows(read(asked.files))))
+    if asked.page is None:
+        print(table)
+    else:
+        asked.page.write_text(put_into(asked.page.read_text(encoding="utf-8"), table), "utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    print("\n".join((*HEAD, *rows(read(sys.argv[1:])))))
+    raise SystemExit(main())
