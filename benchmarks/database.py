@@ -126,6 +126,17 @@ class BenchDatabase:
         with suppress(asyncpg.InsufficientPrivilegeError):
             await self.connection.execute("checkpoint")
 
+    async def keep_autovacuum_out(self) -> None:
+        """Have the server's own vacuum pass over all tables there are."""
+        tables = await self.connection.fetch(
+            "select oid::regclass::text as name from pg_class "
+            "where relkind = 'r' and relnamespace = 'public'::regnamespace"
+        )
+        for row in tables:
+            await self.connection.execute(
+                f"alter table {row['name']} set (autovacuum_enabled = off)"
+            )
+
     async def usage(self) -> tuple[int, int]:
         """Return the transaction ids and the bytes of WAL that the server has used so far."""
         row = await self.connection.fetchrow(
