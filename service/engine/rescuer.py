@@ -16,6 +16,7 @@ import structlog
 
 from service import metrics
 from service.engine.clock import DatabaseClock
+from service.engine.dispatch import CONCURRENT_TASKS_MAX
 from service.engine.ports import Store, Unavailable
 from service.engine.worker import Worker
 
@@ -23,6 +24,9 @@ log = structlog.get_logger()
 
 RESCUES_AT_ONCE: Final = 500
 BEATS_PER_LEASE: Final = 5
+# Of more than may have been performed at once most had not begun, and all would wait too long for
+# one another in the lane: they are taken up side by side, and suspected when it happens again.
+SUSPECTS_AT_ONCE: Final = CONCURRENT_TASKS_MAX
 
 
 class Rescuer:
@@ -108,6 +112,6 @@ class Rescuer:
             if claims:
                 metrics.RESCUES.inc(len(claims))
                 log.warning("executions_rescued", count=len(claims))
-                await self._worker.adopt(claims)
+                await self._worker.adopt(claims, are_suspects=len(claims) <= SUSPECTS_AT_ONCE)
             if len(claims) < room:
                 return

@@ -27,6 +27,7 @@ from service.asl import (
     compile_definition,
 )
 from service.engine import clock as clocks
+from service.engine import quarantine
 from service.engine import timers as timer_module
 from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
@@ -393,7 +394,7 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
         return SimpleNamespace(over=over, is_alone=is_alone)
 
     lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
-    lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, quarantined=0))  # type: ignore[arg-type]
+    lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, claims=2, quarantined=0))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await is_examining.wait()
     await asyncio.sleep(0)
@@ -415,7 +416,7 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
     lane = Quarantine(Counting(), _nothing, _nothing, lambda: None)  # type: ignore[arg-type]
     for bucket, deaths in enumerate([2, 0, 1, 0]):
         key = Key(bucket, UUID(int=0))
-        lane.add(SimpleNamespace(key=key, epoch=1, quarantined=deaths))  # type: ignore[arg-type]
+        lane.add(SimpleNamespace(key=key, epoch=1, claims=2, quarantined=deaths))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await until(lambda: not lane.suspects)
     running.cancel()
@@ -423,19 +424,48 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
     assert examined == [1, 3, 2, 0]
 
 
-class Leases:
-    """A store whose clock a test sets, and in which nobody else is alive."""
+async def test_who_is_suspected_for_the_first_time_is_passed_on_soon_and_without_a_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quarantine, "FIRST_EXAMINATION_SECONDS_MAX", 0.01)
+    counted: list[tuple[int, int]] = []
+    tenures = []
 
-    def __init__(self) -> None:
+    class Counting:
+        async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+            counted.append((key.bucket, by))
+            return True
+
+    async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
+        tenures.append(SimpleNamespace(over=asyncio.Event(), is_alone=is_alone))
+        return tenures[-1]
+
+    lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
+    for bucket in (0, 1):
+        key = Key(bucket, UUID(int=0))
+        lane.add(SimpleNamespace(key=key, epoch=1, claims=1, quarantined=0))  # type: ignore[arg-type]
+    running = asyncio.ensure_future(lane.run())
+    await until(lambda: not lane.suspects)
+    running.cancel()
+    await asyncio.wait([running])
+    assert counted == [(0, 1), (0, -1), (1, 1), (1, -1)]
+    assert [tenure.is_alone for tenure in tenures] == [False, False]
+
+
+class Leases:
+    """A store whose clock a test sets, and in which only `lost` are to be rescued."""
+
+    def __init__(self, lost: Sequence[Claim] = ()) -> None:
         self.now = NOON
         self.rescues = 0
+        self._lost = lost
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
         return Beat(self.now, [])
 
     async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         self.rescues += 1
-        return []
+        return self._lost
 
 
 async def _nothing(**_: object) -> None:
@@ -494,3 +524,28 @@ async def test_comparing_memory_with_the_rows_costs_in_proportion_to_what_is_in_
     """It is done with every heartbeat: for a full memory it stopped the loop for seconds."""
     few, many = await cost_of_reconciling(500), await cost_of_reconciling(4_000)
     assert many < 24 * few  # 8 in proportion, 64 when each is compared with all
+
+
+@pytest.mark.parametrize(("count", "are_suspects"), [(1, True), (256, True), (257, False)])
+async def test_what_is_rescued_is_suspected_unless_it_is_too_much(
+    count: int, are_suspects: bool
+) -> None:
+    taken: list[tuple[int, bool]] = []
+
+    async def adopt(claims: Sequence[Claim], *, are_suspects: bool = False) -> None:
+        taken.append((len(claims), are_suspects))
+
+    worker = SimpleNamespace(
+        id=UUID(int=1), slots=1_000, nudge=None, reconcile=_nothing, adopt=adopt
+    )
+    leases = Leases([SimpleNamespace()] * count)  # type: ignore[list-item]
+    rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
+    await rescuer.open()
+    rescuer._quiet_until = 0.0  # the quiet lease after its start has passed
+    pulse = asyncio.Event()
+    running = asyncio.ensure_future(rescuer.run(pulse))
+    pulse.set()
+    await until(lambda: taken != [])
+    running.cancel()
+    await asyncio.wait([running])
+    assert taken == [(count, are_suspects)]
