@@ -125,6 +125,11 @@ class Replica:
         assert self._process is not None, "not running"
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself, or was never started."""
+        return self._process is None or self._process.poll() is not None
+
     def kill(self) -> None:
         """End the process as a power cut would. Harmless when it does not run."""
         if self._process is not None:

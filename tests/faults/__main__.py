@@ -11,6 +11,7 @@ import json
 import os
 import random
 
+from service.log import configure
 from tests.faults.run import perform
 from tests.faults.runs import RUNS, run_named
 
@@ -21,6 +22,7 @@ def main() -> int:
     """Play the runs that the command line names and return the exit code."""
     parser = _parser()
     asked = parser.parse_args()
+    configure("console", "warning")  # what the service's parts say in this very process
     code = 0
     for name in asked.names:
         try:
