@@ -111,7 +111,7 @@ class MailSink:
         """Return the first mail without a link to this address, once it is there."""
         return await _soon(self._firsts[recipient], f"a welcome to {recipient}")
 
-    async def _keep(self, delivery: Delivery) -> None:
+    async def keep(self, delivery: Delivery) -> None:
         """Write a mail down, together with all that come in the meantime: a disk takes its time."""
         self._unwritten.append(json.dumps(asdict(delivery)).encode() + b"\n")
         async with self._disk:
@@ -144,7 +144,7 @@ class MailSink:
         finally:
             self.held -= 1
         (recipient,) = envelope.rcpt_tos
-        await self._keep(_read(recipient, envelope.content))
+        await self.keep(read_mail(recipient, envelope.content))
         return "250 taken"
 
 
@@ -169,7 +169,8 @@ async def _soon(first: asyncio.Future[Delivery], what: str) -> Delivery:
     return first.result()
 
 
-def _read(recipient: str, content: bytes) -> Delivery:
+def read_mail(recipient: str, content: bytes) -> Delivery:
+    """Return what is noted of a mail that is taken now."""
     message = email.message_from_bytes(content, policy=email.policy.default)
     text = message.get_body(("plain",))
     assert text is not None, "a mail without a text part"
