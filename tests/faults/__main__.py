@@ -30,6 +30,10 @@ def main() -> int:
             size = run.size(asked.size, dict(pair.split("=", 1) for pair in asked.set))
         except (LookupError, ValueError) as error:
             parser.error(str(error))
+        if (missing := run.missing()) is not None:
+            print(json.dumps({"run": run.name, "verdict": "void", "missing": missing}), flush=True)
+            code = 1
+            continue
         seed = random.SystemRandom().getrandbits(SEED_BITS) if asked.seed is None else asked.seed
         server = os.environ.get("TEST_DATABASE_URL") or None
         line = asyncio.run(perform(run, size, seed=seed, edition=asked.size, given_server=server))

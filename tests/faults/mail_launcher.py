@@ -19,8 +19,8 @@ from service.mail import SmtpTransport
 from service.mail.session import Timeouts
 from tests.mail.certificate import client_context
 
-TIMEOUTS: Final = Timeouts(connect=1.0, command=1.0, data=3.0)
-CONNECTIONS_MAX: Final = 128
+TIMEOUTS: Final = Timeouts(connect=2.0, command=2.0, data=4.0)
+CONNECTIONS_MAX: Final = 64
 MAILS_PER_CONNECTION_MAX: Final = 4
 """So that there are handshakes enough to fail."""
 

@@ -34,7 +34,7 @@ REPLIES: Final = {
 KINDS: Final = (*REPLIES, TIMEOUT)
 FINAL_AT: Final = (RCPT, DATA, DOT)
 """Where 55x is about the address or the mail, and so for good (see `service/mail/errors.py`)."""
-FAULT_SHARE: Final = 0.3
+FAULT_SHARE: Final = 0.15
 """Of the times that a verb is passed while faults are left for it."""
 LINE_BYTES_MAX: Final = 1_048_576
 
@@ -176,7 +176,12 @@ class Conversation:
         if await self._fail(STARTTLS, kind):
             return
         await self._say("220 ready")
-        await self._writer.start_tls(self._server._tls)
+        # Else asyncio warns of a connection that ends while hands are shaken.
+        self._writer._protocol._over_ssl = True  # type: ignore[attr-defined]
+        try:
+            await self._writer.start_tls(self._server._tls)
+        except AttributeError as error:  # what Python 3.11 makes of a connection that has ended
+            raise HungUp from error
         self._server._transports.add(self.transport)
 
     async def _take(self) -> None:

@@ -34,8 +34,8 @@ from tests.mail.certificate import server_context
 
 LAUNCHER: Final = (sys.executable, "-m", "tests.faults.mail_launcher")
 OUTAGE_SECONDS: Final = 600
-ACTS: Final = 3
-"""Of a visitor's: the signup, its link or refusal, the verification of every second one."""
+LINK_SECONDS_MAX: Final = 900.0
+"""A mail may fail many times in a row, each after a timeout and a pause."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Crowd:
         body = await self._insist("/signup", {"email": email}, {202})
         signup = Signup(email, body["id"], body["secret"])
         self._cluster.ledger.acknowledged[signup.id] = signup
-        link = asyncio.ensure_future(self._server.link(signup.id))
+        link = asyncio.ensure_future(self._server.link(signup.id, seconds=LINK_SECONDS_MAX))
         refusal = self._server.refusals[email]
         await asyncio.wait({link, refusal}, return_when=asyncio.FIRST_COMPLETED)
         if not link.done():
@@ -113,9 +113,12 @@ class Crowd:
 
 async def play(stage: Stage, size: Size) -> Outcome:
     """Let everything fail, then let the server be away, and count."""
-    async with _server(stage, size.each) as server, open_cluster(
-        stage, replicas=0, wait_seconds=size.wait_seconds, SMTP_URL=server.url
-    ) as cluster:
+    async with (
+        _server(stage, size.each) as server,
+        open_cluster(
+            stage, replicas=0, wait_seconds=size.wait_seconds, SMTP_URL=server.url
+        ) as cluster,
+    ):
         cluster.sink = server
         for n in range(size.replicas):
             await _add_replica(cluster, n)
