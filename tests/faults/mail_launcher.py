@@ -19,7 +19,7 @@ from service.mail import SmtpTransport
 from service.mail.session import Timeouts
 from tests.mail.certificate import client_context
 
-TIMEOUTS: Final = Timeouts(connect=2.0, command=2.0, data=4.0)
+TIMEOUTS: Final = Timeouts(connect=2.0, command=2.0, data=10.0)
 CONNECTIONS_MAX: Final = 64
 MAILS_PER_CONNECTION_MAX: Final = 4
 """So that there are handshakes enough to fail."""

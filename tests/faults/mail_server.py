@@ -34,7 +34,7 @@ REPLIES: Final = {
 KINDS: Final = (*REPLIES, TIMEOUT)
 FINAL_AT: Final = (RCPT, DATA, DOT)
 """Where 55x is about the address or the mail, and so for good (see `service/mail/errors.py`)."""
-FAULT_SHARE: Final = 0.15
+FAULT_SHARE: Final = 0.3
 """Of the times that a verb is passed while faults are left for it."""
 LINE_BYTES_MAX: Final = 1_048_576
 
@@ -108,14 +108,11 @@ class FaultyServer(MailSink):
         if not self.refusals[recipient].done():
             self.refusals[recipient].set_result(None)
 
-    async def take(self, recipient: str, content: bytes, transport: asyncio.Transport) -> bool:
-        """Write a mail down; return False when nobody is there any more to be told."""
+    async def take(self, recipient: str, content: bytes) -> str:
+        """Write a mail down; return its Message-ID."""
         mail = read_mail(recipient, content)
         await self.keep(mail)
-        if transport.is_closing():
-            self.leave_unanswered(mail.message_id)
-            return False
-        return True
+        return mail.message_id
 
     def leave_unanswered(self, message_id: str) -> None:
         """Note that a mail was taken whose sender does not know it."""
@@ -133,6 +130,7 @@ class Conversation:
         self._reader = reader
         self._writer = writer
         self._recipient = ""
+        self._told = ""  # the Message-ID of a mail that the last reply took
 
     @property
     def transport(self) -> asyncio.Transport:
@@ -141,10 +139,15 @@ class Conversation:
 
     async def run(self) -> None:
         """Answer command after command. Raises HungUp."""
-        await self._answer(GREETING, "220 faulty.example ESMTP")
-        while line := (await self._reader.readline()).decode().strip():
-            verb, _, argument = line.partition(" ")
-            await self._obey(verb.upper(), argument)
+        try:
+            await self._answer(GREETING, "220 faulty.example ESMTP")
+            while line := (await self._reader.readline()).decode().strip():
+                self._told = ""
+                verb, _, argument = line.partition(" ")
+                await self._obey(verb.upper(), argument)
+        finally:
+            if self._told:  # whoever has heard a reply says at least QUIT
+                self._server.leave_unanswered(self._told)
 
     async def _obey(self, verb: str, argument: str) -> None:
         if verb == "EHLO":
@@ -191,10 +194,8 @@ class Conversation:
         if kind != DROP and await self._fail(DOT, kind):
             return
         content = raw[:-3].replace(b"\r\n..", b"\r\n.")
-        is_heard = await self._server.take(self._recipient, content, self.transport)
+        self._told = await self._server.take(self._recipient, content)
         if kind == DROP:
-            if is_heard:
-                self._server.leave_unanswered(self._server.deliveries[-1].message_id)
             raise HungUp
         await self._say("250 taken")
 

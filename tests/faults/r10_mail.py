@@ -199,7 +199,7 @@ async def _caught(cluster: Cluster) -> dict[str, str]:
 _FULL: Final = Size(
     each=1_000,
     visitors_max=60_000,
-    at_once=400,
+    at_once=1_000,
     outage_visitors=1_000,
     replicas=2,
     wait_seconds=20.0,
