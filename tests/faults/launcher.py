@@ -137,9 +137,9 @@ def wrap_transactions(fuse: Fuse) -> None:
         _places.get().extend(place for place in asked if place in (SIGNUP, VERIFY))
         return await apply(tx, effects)
 
-    async def saved(tx: PostgresTransaction, rows: Any, history: Sequence[HistoryRow]) -> None:
+    async def saved(tx: PostgresTransaction, rows: Any, history: Sequence[HistoryRow]) -> Any:
         _places.get().extend(states_entered(history))
-        await save(tx, rows, history)
+        return await save(tx, rows, history)
 
     PostgresStore.transaction = transaction  # type: ignore[assignment, method-assign]
     PostgresTransaction.apply = applied  # type: ignore[method-assign]
