@@ -88,8 +88,10 @@ class Rescuer:
         return True
 
     async def _beat(self) -> None:
+        asked_at = self._clock.mark()
         beat = await self._store.heartbeat(self._worker.id, self._lease_seconds)
-        self._clock.set(beat.now)
+        is_first = self._last_beat is None  # till then the clock goes by the machine's
+        self._clock.set(beat.now, asked_at=None if is_first else asked_at)
         lease = timedelta(seconds=self._lease_seconds)
         if self._last_beat is not None and beat.now - self._last_beat > lease:
             # This process was stopped, and perhaps all of them were: the others may be as late.

@@ -67,7 +67,10 @@ class SetClock:
     def now(self) -> datetime:
         return self.moment
 
-    def set(self, now: datetime) -> None:
+    def mark(self) -> float:
+        return 0.0
+
+    def set(self, now: datetime, *, asked_at: float | None = None) -> None:
         self.moment = now
 
     def observe(self, now: datetime) -> None:
@@ -125,7 +128,10 @@ def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
 ) -> None:
     passed = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(
-        clocks, "time", SimpleNamespace(monotonic=lambda: passed.seconds), raising=True
+        clocks,
+        "time",
+        SimpleNamespace(monotonic=lambda: passed.seconds),
+        raising=True,
     )
     clock = DatabaseClock()
     clock.set(NOON)
@@ -138,6 +144,28 @@ def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
     assert clock.now() == NOON + timedelta(seconds=101)
     clock.set(NOON)
     assert clock.now() == NOON, "a heartbeat's time counts, though it be earlier"
+
+
+@pytest.mark.parametrize(
+    ("says", "shows"),
+    [(57.9, 57.9), (58, 60), (60, 60), (60.1, 60.1)],
+    ids=["set back", "slow", "prompt", "set forward"],
+)
+def test_a_slow_answer_does_not_set_the_clock_back(
+    monkeypatch: pytest.MonkeyPatch, says: float, shows: float
+) -> None:
+    passed = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(
+        clocks,
+        "time",
+        SimpleNamespace(monotonic=lambda: passed.seconds),
+        raising=True,
+    )
+    clock = DatabaseClock()
+    clock.set(NOON)
+    passed.seconds += 60
+    clock.set(NOON + timedelta(seconds=says), asked_at=1058.0)
+    assert clock.now() == NOON + timedelta(seconds=shows)
 
 
 # Timers
