@@ -188,10 +188,13 @@ def _batch(stage: Stage, culprits: Sequence[Culprit], n: int, executions: int) -
 
 async def _start(api: Api, machines: dict[str, str], started: Started) -> None:
     machine = machines[WORK if started.culprit is None else started.culprit.name]
-    # Asked again with the same name and input it is the same execution.
+    # Asked again with the same name and input it is the same execution, as long as it runs.
     started.status, started.answer = await api.ask(
         "StartExecution", stateMachineArn=machine, name=started.name, input=started.input
     )
+    if started.answer.get("__type") == "ExecutionAlreadyExists":
+        arn = f"{machine.replace(':stateMachine:', ':execution:')}:{started.name}"
+        started.status, started.answer = 200, {"executionArn": arn}
 
 
 async def _judge(
