@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from service.engine.rescuer import BEATS_PER_LEASE
 from tests.e2e.process import Replica, until
 from tests.e2e.visitors import Signup
 from tests.faults.cluster import Cluster, open_cluster
@@ -29,6 +30,9 @@ HOUR: Final = 3_600
 OFFSETS: Final = (HOUR, -HOUR, 24 * HOUR, -24 * HOUR, 0)
 LATE_SECONDS_MAX: Final = 60.0
 """Far more than a busy machine needs, far less than the least offset."""
+LEASE_SECONDS: Final = 10.0
+SETTLING_SECONDS: Final = 2 * LEASE_SECONDS / BEATS_PER_LEASE
+"""A replica's first heartbeat may be slow, and tells it the database's time as late as it is."""
 LOOK_SECONDS: Final = 0.02
 VISIT_SECONDS: Final = 0.05
 VERIFYING_OF: Final = 5
@@ -109,9 +113,12 @@ class Crowd:
 async def play(stage: Stage, size: Size) -> Outcome:
     """Set clocks while visitors come, and compare when their waits ended."""
     clocks = [WallClock(stage.folder / f"clock-{n}") for n in range(size.replicas)]
-    async with open_cluster(stage, replicas=0, wait_seconds=size.wait_seconds) as cluster:
+    async with open_cluster(
+        stage, replicas=0, wait_seconds=size.wait_seconds, LEASE_SECONDS=str(LEASE_SECONDS)
+    ) as cluster:
         for clock in clocks:
             await cluster.add_replica(**clock.environment())
+        await asyncio.sleep(SETTLING_SECONDS)
         crowd, watch = Crowd(cluster), Watch(cluster)
         watching = asyncio.create_task(watch.run())
         coming = asyncio.create_task(crowd.keep_coming())
@@ -185,7 +192,7 @@ def _missing() -> str | None:
 
 
 _FULL: Final = Size(settings=50, pause_seconds=3.0, replicas=2, wait_seconds=5.0)
-_SMALL: Final = Size(settings=5, pause_seconds=1.0, replicas=1, wait_seconds=1.5)
+_SMALL: Final = Size(settings=4, pause_seconds=0.8, replicas=1, wait_seconds=1.5)
 
 RUN: Final = Run(
     "R11", "a replica's wall clock is wrong, and set while it runs", _SMALL, _FULL, play,

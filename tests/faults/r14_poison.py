@@ -251,6 +251,6 @@ def _performances(work: Path, name: str) -> int:
 
 
 _FULL: Final = Size(executions=200, rounds=5, deadly=2, replicas=2)
-_SMALL: Final = Size(executions=100, rounds=1, deadly=1, replicas=2)
+_SMALL: Final = Size(executions=60, rounds=1, deadly=1, replicas=2)
 
 RUN: Final = Run("R14", "one poisonous execution of each kind in a batch", _SMALL, _FULL, play)
