@@ -240,9 +240,9 @@ async def test_a_pulse_may_set_an_event_that_something_else_sets_too(timers: Tim
     await until(timers.due.is_set)
 
 
-async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def back(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return by how many seconds the wall clock is set back, for a test to change."""
     back = SimpleNamespace(seconds=0.0)
 
     class Wall(datetime):
@@ -257,12 +257,38 @@ async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
         "time",
         SimpleNamespace(time=lambda: time.time() - back.seconds, monotonic=time.monotonic),
     )
+    return back
+
+
+async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
+    monkeypatch: pytest.MonkeyPatch, back: SimpleNamespace
+) -> None:
     monkeypatch.setattr(timer_module, "WATCH_SECONDS", 0.02)
     timers = Timers(SetClock())
     pulse = timers.every("pulse", 0.05)
     timers.open()
     await until(pulse.is_set)
     back.seconds = 3600.0
+    for _ in range(3):
+        pulse.clear()
+        await until(pulse.is_set)
+    timers.close()
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_a_wall_clock_that_is_wrong_for_a_moment_stops_no_pulse(
+    monkeypatch: pytest.MonkeyPatch, back: SimpleNamespace, seconds: float
+) -> None:
+    monkeypatch.setattr(timer_module, "WATCH_SECONDS", 3600.0)  # it looks when the test says so
+    timers = Timers(SetClock())
+    pulse = timers.every("pulse", 0.05)
+    timers.open()
+    await until(pulse.is_set)
+    back.seconds = seconds
+    timers.arm(NOON)  # for which the scheduler looks at its jobs, by the wrong clock
+    await until(timers.due.is_set)
+    back.seconds = 0.0
+    timers._watch_wall_clock()
     for _ in range(3):
         pulse.clear()
         await until(pulse.is_set)
