@@ -34,6 +34,8 @@ LEASE_SECONDS: Final = 10.0
 SETTLING_SECONDS: Final = 2 * LEASE_SECONDS / BEATS_PER_LEASE
 """A replica's first heartbeat may be slow, and tells it the database's time as late as it is."""
 LOOK_SECONDS: Final = 0.02
+PAUSE_SECONDS_MIN: Final = 0.2
+"""Less than a replica takes to look at its clock again."""
 VISIT_SECONDS: Final = 0.05
 VERIFYING_OF: Final = 5
 _ENDED: Final = "select id::text from executions where status <> 'RUNNING'"
@@ -41,7 +43,7 @@ _ENDED: Final = "select id::text from executions where status <> 'RUNNING'"
 
 @dataclass(frozen=True)
 class Size:
-    """How much of it: so many times a clock is set, each followed by a pause."""
+    """How much of it: so many times a clock is set, each followed by a pause of at most this."""
 
     settings: int
     pause_seconds: float
@@ -157,7 +159,7 @@ async def _set_clocks(cluster: Cluster, clocks: list[WallClock], size: Size) -> 
         others = [offset for offset in OFFSETS if offset != offsets.get(clock, 0)]
         offset = offsets[clock] = cluster.stage.random.choice(others)
         clock.set_ahead(offset)
-        await asyncio.sleep(size.pause_seconds)
+        await asyncio.sleep(cluster.stage.random.uniform(PAUSE_SECONDS_MIN, size.pause_seconds))
         replica = cluster.replicas[n % len(clocks)]
         await until(
             lambda r=replica, o=offset: o in _offsets_shown(r), f"a clock {offset:+d} s off"
