@@ -260,7 +260,7 @@ def _outcome(results: list[Result]) -> Outcome:
     return Outcome(total, success, figures, [c for result in results for c in result.complaints])
 
 
-_FULL: Final = Size(cells=0, rounds=1, at_once=6, visitors=6)
-_SMALL: Final = Size(cells=3, rounds=1, at_once=3, visitors=4)
+_FULL: Final = Size(cells=0, rounds=1, at_once=4, visitors=6)
+_SMALL: Final = Size(cells=2, rounds=1, at_once=2, visitors=4)
 
 RUN: Final = Run("R2", "kill -9 at every yield point of every state", _SMALL, _FULL, play)

@@ -205,12 +205,12 @@ _FULL: Final = Size(
     wait_seconds=20.0,
 )
 _SMALL: Final = Size(
-    each=3,
+    each=2,
     visitors_max=2_000,
     at_once=40,
-    outage_visitors=20,
+    outage_visitors=10,
     replicas=1,
-    wait_seconds=3.0,
+    wait_seconds=2.0,
 )
 
 RUN: Final = Run("R10", "a mail server that fails in every way", _SMALL, _FULL, play)
