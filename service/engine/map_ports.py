@@ -57,8 +57,12 @@ class MapRunStore(Protocol):
         """Return how a run stands; None when it is not there."""
         ...
 
-    async def end(self, run: Key, status: Status, items: int | None) -> bool:
-        """Note how a run ended; False when that was noted before."""
+    async def end(self, run: Key, status: Status, items: int | None, owner: UUID) -> bool:
+        """Note how a run ended; False when it had ended, or its execution is not `owner`'s."""
+        ...
+
+    async def abort(self, run: Key) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended."""
         ...
 
     async def stopped(self, run: Key) -> None:
@@ -77,8 +81,8 @@ class MapRunStore(Protocol):
         """Return how those of some executions ended that have ended."""
         ...
 
-    async def of(self, execution: Key) -> Mapping[int, Key]:
-        """Return the runs under way of an execution, by the ids of their commands."""
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+        """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
         ...
 
     async def forsaken(self, limit: int) -> Sequence[Key]:

@@ -140,7 +140,7 @@ class MapRun:
             self._express.cancel()
         is_good = isinstance(event, MapRunSucceeded)
         status = Status.SUCCEEDED if is_good else Status.FAILED
-        await self._maps.end(self.key, status, self._tally.total)
+        await self._maps.end(self.key, status, self._tally.total, self._parts.worker.id)
         return event
 
     def _tell_of_progress(self) -> None:

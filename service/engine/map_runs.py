@@ -100,7 +100,7 @@ class MapRuns:
     async def tidy_after(self, tenure: Tenure) -> None:
         """Stop what an execution, taken up from its row, no longer waits for."""
         try:
-            under_way = await self._maps.of(tenure.key)
+            under_way = await self._maps.of(tenure.key, self._worker.id)
         except (Unavailable, Contended) as error:
             # Whatever it is, the next one to take up the execution looks again.
             log.warning("map_runs_not_tidied", execution=str(tenure.key.id), reason=str(error))
@@ -138,7 +138,7 @@ class MapRuns:
 
         Until it is noted that they have been stopped, the sweep finds the run again.
         """
-        if await self._maps.end(run, Status.ABORTED, None):
+        if await self._maps.abort(run):
             await self._stop_children(run)
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._stop_later, run)
         elif await self._maps.status(run) is Status.ABORTED:

@@ -1,10 +1,14 @@
 """The quarantine lane: executions that may be what a worker died of, one at a time.
 
 A worker that dies takes everything in its memory down with it, and one of those executions may be
-the reason. From its second claim without progress an execution therefore runs here: alone in the
-lane, and alone in its batch. Only a beginning in the lane that made no progress counts against it,
-so the innocents that were in flight beside it are not punished. After some such deaths it ends as
-FAILED, where an operator sees it.
+the reason. What is rescued, and whatever is claimed a second time without progress, therefore runs
+here: alone in the lane, and alone in its batch, so that a culprit takes nobody with it a second
+time. Only a beginning in the lane that made no progress counts against an execution, so the
+innocents that were in flight beside it are not punished. After some such deaths it ends as FAILED,
+where an operator sees it.
+
+Most workers die for reasons of their own, and then those in the lane wait for one another without
+need. So whoever is here for the first time is passed on soon, and goes on beside the next.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ log = structlog.get_logger()
 SUSPECT_FROM_CLAIMS: Final = 2
 DEATHS_MAX: Final = 3
 EXAMINATION_SECONDS_MAX: Final = 60.0
+FIRST_EXAMINATION_SECONDS_MAX: Final = 1.0
 TROUBLE_DELAY_SECONDS: Final = 1.0
 POISONED: Final = "Engine.WorkerLost"
 
@@ -96,9 +101,11 @@ class Quarantine:
         tenure = await self._adopt(claim, *events, is_alone=True)
         if tenure is None:
             return
+        is_first = claim.claims < SUSPECT_FROM_CLAIMS
+        seconds = FIRST_EXAMINATION_SECONDS_MAX if is_first else EXAMINATION_SECONDS_MAX
         try:
             # Not `wait_for`, which before Python 3.12 can swallow the cancellation that ends this.
-            async with asyncio.timeout(EXAMINATION_SECONDS_MAX):
+            async with asyncio.timeout(seconds):
                 await tenure.over.wait()
         except (TimeoutError, asyncio.CancelledError) as error:
             # A slow task or a clean stop is no death: this beginning is taken back.
@@ -106,5 +113,6 @@ class Quarantine:
             if isinstance(error, asyncio.CancelledError):
                 raise
             # The others in the lane have waited long enough.
-            log.warning("quarantine_passed_on", execution=str(claim.key.id))
+            if not is_first:
+                log.warning("quarantine_passed_on", execution=str(claim.key.id))
         tenure.is_alone = False

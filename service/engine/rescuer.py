@@ -16,6 +16,7 @@ import structlog
 
 from service import metrics
 from service.engine.clock import DatabaseClock
+from service.engine.dispatch import CONCURRENT_TASKS_MAX
 from service.engine.ports import Store, Unavailable
 from service.engine.worker import Worker
 
@@ -23,6 +24,9 @@ log = structlog.get_logger()
 
 RESCUES_AT_ONCE: Final = 500
 BEATS_PER_LEASE: Final = 5
+# Of more than may have been performed at once most had not begun, and all would wait too long for
+# one another in the lane: they are taken up side by side, and suspected when it happens again.
+SUSPECTS_AT_ONCE: Final = CONCURRENT_TASKS_MAX
 
 
 class Rescuer:
@@ -84,8 +88,10 @@ class Rescuer:
         return True
 
     async def _beat(self) -> None:
+        asked_at = self._clock.mark()
         beat = await self._store.heartbeat(self._worker.id, self._lease_seconds)
-        self._clock.set(beat.now)
+        is_first = self._last_beat is None  # till then the clock goes by the machine's
+        self._clock.set(beat.now, asked_at=None if is_first else asked_at)
         lease = timedelta(seconds=self._lease_seconds)
         if self._last_beat is not None and beat.now - self._last_beat > lease:
             # This process was stopped, and perhaps all of them were: the others may be as late.
@@ -108,6 +114,6 @@ class Rescuer:
             if claims:
                 metrics.RESCUES.inc(len(claims))
                 log.warning("executions_rescued", count=len(claims))
-                await self._worker.adopt(claims)
+                await self._worker.adopt(claims, are_suspects=len(claims) <= SUSPECTS_AT_ONCE)
             if len(claims) < room:
                 return

@@ -33,6 +33,7 @@ class Timers:
         self.due = asyncio.Event()
         self._clock = clock
         self._armed: datetime | None = None
+        self._longest: dict[str, timedelta] = {}  # what may lie before a job, by its id
         self._ahead = _wall_clock_ahead()
         self._watch: asyncio.TimerHandle | None = None
         self._scheduler = AsyncIOScheduler(
@@ -57,6 +58,7 @@ class Timers:
         it clears it.
         """
         pulse = pulse or asyncio.Event()
+        self._longest[name] = timedelta(seconds=seconds)
         self._scheduler.add_job(_set, "interval", seconds=seconds, args=(pulse,), id=name)
         return pulse
 
@@ -68,6 +70,7 @@ class Timers:
         # The scheduler goes by the wall clock; the moment is the database's, so only the distance
         # counts. A far one is cut, or the end of the calendar would lie beyond the end of time.
         distance = min(max(due_at - self._clock.now(), SPACING), AHEAD_MAX)
+        self._longest["due"] = distance
         self._scheduler.add_job(
             self._fire,
             "date",
@@ -77,15 +80,18 @@ class Timers:
         )
 
     def _watch_wall_clock(self) -> None:
-        """Let every job run at once when the wall clock was set back.
+        """Let jobs run at once that the wall clock keeps back since it was set.
 
         The scheduler goes by it: an hour back would keep the heartbeat, and every timer, for that
-        hour.
+        hour. A clock that was wrong only since the last look shows no longer; what it leaves behind
+        is a job too far away, or a scheduler that sleeps too long.
         """
-        ahead = _wall_clock_ahead()
-        if ahead < self._ahead - SET_BACK_SECONDS:
-            for job in self._scheduler.get_jobs():
-                job.modify(next_run_time=datetime.now(UTC))
+        ahead, now = _wall_clock_ahead(), datetime.now(UTC)
+        was_set_back = ahead < self._ahead - SET_BACK_SECONDS
+        for job in self._scheduler.get_jobs():
+            if was_set_back or job.next_run_time - now > self._longest[job.id]:
+                job.modify(next_run_time=now)
+        self._scheduler.wakeup()
         self._ahead = ahead
         loop = asyncio.get_running_loop()
         self._watch = loop.call_later(WATCH_SECONDS, self._watch_wall_clock)

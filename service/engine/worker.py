@@ -153,13 +153,18 @@ class Worker:
         self._note_room()
         self.lanes.submit(turn)
 
-    async def adopt(self, claims: Sequence[Claim], *events: Event) -> None:
-        """Take in claimed executions and go on with each where its checkpoint stands."""
+    async def adopt(
+        self, claims: Sequence[Claim], *events: Event, are_suspects: bool = False
+    ) -> None:
+        """Take in claimed executions and go on with each where its checkpoint stands.
+
+        `are_suspects`: their former worker may have died of one of them.
+        """
         for claim in claims:
             self.surroundings.clock.observe(claim.claimed_at)
             if self._is_held(claim, events):
                 continue
-            if claim.claims >= SUSPECT_FROM_CLAIMS and not events:
+            if (are_suspects or claim.claims >= SUSPECT_FROM_CLAIMS) and not events:
                 self.quarantine.add(claim)
                 self._note_room()
             else:

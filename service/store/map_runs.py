@@ -44,9 +44,13 @@ class MapRunRows:
         row = await self._database.first("map_run_status", *run)
         return None if row is None else Status(row["status"])
 
-    async def end(self, run: Key, status: Status, items: int | None) -> bool:
-        """Note how a run ended; False when that was noted before."""
-        return await self._database.first("end_map_run", *run, status, items) is not None
+    async def end(self, run: Key, status: Status, items: int | None, owner: UUID) -> bool:
+        """Note how a run ended; False when it had ended, or its execution is not `owner`'s."""
+        return await self._database.first("end_map_run", *run, status, items, owner) is not None
+
+    async def abort(self, run: Key) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended."""
+        return await self._database.first("abort_map_run", *run) is not None
 
     async def stopped(self, run: Key) -> None:
         """Note that the children of a run that is ABORTED have been stopped."""
@@ -82,9 +86,9 @@ class MapRunRows:
         rows = await self._database.fetch("ended_children", *columns_of(keys))
         return {Key(row["bucket"], row["id"]): Status(row["status"]) for row in rows}
 
-    async def of(self, execution: Key) -> Mapping[int, Key]:
-        """Return the runs under way of an execution, by the ids of their commands."""
-        rows = await self._database.fetch("map_runs_of", *execution)
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+        """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
+        rows = await self._database.fetch("map_runs_of", *execution, owner)
         return {row["command_id"]: Key(execution.bucket, row["id"]) for row in rows}
 
     async def forsaken(self, limit: int) -> Sequence[Key]:

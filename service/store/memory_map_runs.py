@@ -55,14 +55,24 @@ class MemoryMapRuns:
         row = self.rows.get(run)
         return None if row is None else row.status
 
-    async def end(self, run: Key, status: Status, items: int | None) -> bool:
-        """Note how a run ended; False when that was noted before."""
+    async def end(self, run: Key, status: Status, items: int | None, owner: UUID) -> bool:
+        """Note how a run ended; False when it had ended, or its execution is not `owner`'s."""
         row = self.rows.get(run)
         if row is None or row.status is not Status.RUNNING:
             return False
+        if not self._owns(owner, Key(run.bucket, row.begun.execution)):
+            return False
         row.status = status
-        row.stopped_at = None if status is Status.ABORTED else self._clock.now()
+        row.stopped_at = self._clock.now()
         row.items = row.items if items is None else items
+        return True
+
+    async def abort(self, run: Key) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended."""
+        row = self.rows.get(run)
+        if row is None or row.status is not Status.RUNNING:
+            return False
+        row.status = Status.ABORTED
         return True
 
     async def stopped(self, run: Key) -> None:
@@ -86,8 +96,10 @@ class MemoryMapRuns:
         rows = {key: self._executions[key] for key in keys if key in self._executions}
         return {key: row.at.status for key, row in rows.items() if not row.is_running}
 
-    async def of(self, execution: Key) -> Mapping[int, Key]:
-        """Return the runs under way of an execution, by the ids of their commands."""
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+        """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
+        if not self._owns(owner, execution):
+            return {}
         return {
             row.begun.command_id: key
             for key, row in self.rows.items()
@@ -126,6 +138,10 @@ class MemoryMapRuns:
 
     def _between(self, bucket: int, first: UUID, last: UUID) -> Iterator[Key]:
         return (k for k in self._executions if k.bucket == bucket and first <= k.id <= last)
+
+    def _owns(self, owner: UUID, execution: Key) -> bool:
+        row = self._executions.get(execution)
+        return row is not None and row.at.owner == owner
 
     def _runs(self, execution: Key) -> bool:
         row = self._executions.get(execution)

@@ -22,14 +22,41 @@ order by id
 limit 1
 
 -- name: end_map_run
--- The row is found without its status: with it, a plan for an empty table would go by the index of runs
--- under way. One that is ABORTED has stopped only when its children have (`map_run_stopped`).
--- $1 bucket smallint, $2 id uuid, $3 status, $4 items bigint
+-- Only by the worker that owns its execution: one that was taken for dead may not have seen what the
+-- next one did with the run. The rows are found without status and owner: with them, a plan for an empty
+-- table would go by other indexes.
+-- $1 bucket smallint, $2 id uuid, $3 status, $4 items bigint, $5 owner uuid
 update map_runs as r
 set
     status = $3,
     items = coalesce($4, r.items),
-    stopped_at = case when $3 <> 'ABORTED' then clock_timestamp() end
+    stopped_at = clock_timestamp()
+from (
+    select
+        m.ctid as place,
+        e.owner
+    from map_runs as m
+    cross join lateral (
+        select x.owner
+        from executions as x
+        where x.bucket = m.bucket
+        and x.id = m.execution_id
+        limit 1
+    ) as e
+    where m.bucket = $1
+    and m.id = $2
+    limit 1
+) as s
+where r.ctid = s.place
+and r.status = 'RUNNING'
+and s.owner = $5
+returning r.id
+
+-- name: abort_map_run
+-- It has stopped only when its children have (`map_run_stopped`).
+-- $1 bucket smallint, $2 id uuid
+update map_runs as r
+set status = 'ABORTED'
 from (
     select ctid as place
     from map_runs
@@ -111,16 +138,24 @@ cross join lateral (
 where e.status <> 'RUNNING'
 
 -- name: map_runs_of
--- Runs under way of one execution.
--- $1 bucket smallint, $2 execution_id uuid
+-- Runs under way of one execution, for the worker that owns it: to another they may be new.
+-- $1 bucket smallint, $2 execution_id uuid, $3 owner uuid
 select
-    id,
-    command_id
-from map_runs
-where bucket = $1
-and execution_id = $2
-and stopped_at is null
-and status = 'RUNNING'
+    r.id,
+    r.command_id
+from map_runs as r
+cross join lateral (
+    select x.owner
+    from executions as x
+    where x.bucket = r.bucket
+    and x.id = r.execution_id
+    limit 1
+) as e
+where r.bucket = $1
+and r.execution_id = $2
+and r.stopped_at is null
+and r.status = 'RUNNING'
+and e.owner = $3
 
 -- name: forsaken_map_runs
 -- Runs under way whose execution is over, and runs whose children have not all been stopped: a worker died

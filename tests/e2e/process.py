@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar, overload
 
@@ -73,8 +73,15 @@ def run_command(
 class Replica:
     """One `serve`, which may end and be started again any number of times; its log goes on."""
 
-    def __init__(self, environment: Mapping[str, str], log_path: Path) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log_path: Path,
+        *,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
         self.environment = dict(environment)
+        self._command = command
         self._log_path = log_path
         self._log_path.touch()
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,7 +94,7 @@ class Replica:
         self._life_began_at = self._log_path.stat().st_size
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [*COMMAND, "serve"],
+                [*self._command, "serve"],
                 env=self.environment,
                 cwd=REPOSITORY,
                 stdin=subprocess.DEVNULL,
@@ -117,6 +124,11 @@ class Replica:
         """Return the number of the running process."""
         assert self._process is not None, "not running"
         return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended by itself, or was never started."""
+        return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
         """End the process as a power cut would. Harmless when it does not run."""

@@ -103,15 +103,15 @@ class MailSink:
         """Return what was delivered to one address."""
         return [delivery for delivery in self.deliveries if delivery.recipient == recipient]
 
-    async def link(self, account: str) -> Delivery:
+    async def link(self, account: str, *, seconds: float = MAIL_SECONDS_MAX) -> Delivery:
         """Return the first mail with a link of this account, once it is there."""
-        return await _soon(self._firsts[account], f"a link for {account}")
+        return await _soon(self._firsts[account], f"a link for {account}", seconds)
 
     async def welcome(self, recipient: str) -> Delivery:
         """Return the first mail without a link to this address, once it is there."""
-        return await _soon(self._firsts[recipient], f"a welcome to {recipient}")
+        return await _soon(self._firsts[recipient], f"a welcome to {recipient}", MAIL_SECONDS_MAX)
 
-    async def _keep(self, delivery: Delivery) -> None:
+    async def keep(self, delivery: Delivery) -> None:
         """Write a mail down, together with all that come in the meantime: a disk takes its time."""
         self._unwritten.append(json.dumps(asdict(delivery)).encode() + b"\n")
         async with self._disk:
@@ -144,7 +144,7 @@ class MailSink:
         finally:
             self.held -= 1
         (recipient,) = envelope.rcpt_tos
-        await self._keep(_read(recipient, envelope.content))
+        await self.keep(read_mail(recipient, envelope.content))
         return "250 taken"
 
 
@@ -163,13 +163,14 @@ class _Conversation(SMTP):
         super().connection_lost(error)
 
 
-async def _soon(first: asyncio.Future[Delivery], what: str) -> Delivery:
-    done, _ = await asyncio.wait([first], timeout=MAIL_SECONDS_MAX)
-    assert done, f"not within {MAIL_SECONDS_MAX:g} s: {what}"
+async def _soon(first: asyncio.Future[Delivery], what: str, seconds: float) -> Delivery:
+    done, _ = await asyncio.wait([first], timeout=seconds)
+    assert done, f"not within {seconds:g} s: {what}"
     return first.result()
 
 
-def _read(recipient: str, content: bytes) -> Delivery:
+def read_mail(recipient: str, content: bytes) -> Delivery:
+    """Return what is noted of a mail that is taken now."""
     message = email.message_from_bytes(content, policy=email.policy.default)
     text = message.get_body(("plain",))
     assert text is not None, "a mail without a text part"

@@ -381,6 +381,6 @@ async def test_a_run_that_was_stopped_by_itself_fails_its_execution(
         key = await s.start("all", [1])
         await until(lambda: statuses(s) == {"RUNNING": 1})
         (run,) = s.store.map_runs.rows
-        await s.store.map_runs.end(run, Status.ABORTED, None)
+        await s.store.map_runs.abort(run)
         at = await s.ended(key)
         assert (at.error, at.cause) == ("States.Runtime", "The map run was stopped.")

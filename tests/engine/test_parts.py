@@ -27,6 +27,7 @@ from service.asl import (
     compile_definition,
 )
 from service.engine import clock as clocks
+from service.engine import quarantine
 from service.engine import timers as timer_module
 from service.engine.arns import Arns
 from service.engine.clock import DatabaseClock
@@ -66,7 +67,10 @@ class SetClock:
     def now(self) -> datetime:
         return self.moment
 
-    def set(self, now: datetime) -> None:
+    def mark(self) -> float:
+        return 0.0
+
+    def set(self, now: datetime, *, asked_at: float | None = None) -> None:
         self.moment = now
 
     def observe(self, now: datetime) -> None:
@@ -124,7 +128,10 @@ def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
 ) -> None:
     passed = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(
-        clocks, "time", SimpleNamespace(monotonic=lambda: passed.seconds), raising=True
+        clocks,
+        "time",
+        SimpleNamespace(monotonic=lambda: passed.seconds),
+        raising=True,
     )
     clock = DatabaseClock()
     clock.set(NOON)
@@ -137,6 +144,28 @@ def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
     assert clock.now() == NOON + timedelta(seconds=101)
     clock.set(NOON)
     assert clock.now() == NOON, "a heartbeat's time counts, though it be earlier"
+
+
+@pytest.mark.parametrize(
+    ("says", "shows"),
+    [(57.9, 57.9), (58, 60), (60, 60), (60.1, 60.1)],
+    ids=["set back", "slow", "prompt", "set forward"],
+)
+def test_a_slow_answer_does_not_set_the_clock_back(
+    monkeypatch: pytest.MonkeyPatch, says: float, shows: float
+) -> None:
+    passed = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(
+        clocks,
+        "time",
+        SimpleNamespace(monotonic=lambda: passed.seconds),
+        raising=True,
+    )
+    clock = DatabaseClock()
+    clock.set(NOON)
+    passed.seconds += 60
+    clock.set(NOON + timedelta(seconds=says), asked_at=1058.0)
+    assert clock.now() == NOON + timedelta(seconds=shows)
 
 
 # Timers
@@ -211,9 +240,9 @@ async def test_a_pulse_may_set_an_event_that_something_else_sets_too(timers: Tim
     await until(timers.due.is_set)
 
 
-async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def back(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return by how many seconds the wall clock is set back, for a test to change."""
     back = SimpleNamespace(seconds=0.0)
 
     class Wall(datetime):
@@ -228,12 +257,38 @@ async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
         "time",
         SimpleNamespace(time=lambda: time.time() - back.seconds, monotonic=time.monotonic),
     )
+    return back
+
+
+async def test_a_wall_clock_set_back_by_an_hour_stops_no_pulse(
+    monkeypatch: pytest.MonkeyPatch, back: SimpleNamespace
+) -> None:
     monkeypatch.setattr(timer_module, "WATCH_SECONDS", 0.02)
     timers = Timers(SetClock())
     pulse = timers.every("pulse", 0.05)
     timers.open()
     await until(pulse.is_set)
     back.seconds = 3600.0
+    for _ in range(3):
+        pulse.clear()
+        await until(pulse.is_set)
+    timers.close()
+
+
+@pytest.mark.parametrize("seconds", [3600.0, -3600.0])
+async def test_a_wall_clock_that_is_wrong_for_a_moment_stops_no_pulse(
+    monkeypatch: pytest.MonkeyPatch, back: SimpleNamespace, seconds: float
+) -> None:
+    monkeypatch.setattr(timer_module, "WATCH_SECONDS", 3600.0)  # it looks when the test says so
+    timers = Timers(SetClock())
+    pulse = timers.every("pulse", 0.05)
+    timers.open()
+    await until(pulse.is_set)
+    back.seconds = seconds
+    timers.arm(NOON)  # for which the scheduler looks at its jobs, by the wrong clock
+    await until(timers.due.is_set)
+    back.seconds = 0.0
+    timers._watch_wall_clock()
     for _ in range(3):
         pulse.clear()
         await until(pulse.is_set)
@@ -393,7 +448,7 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
         return SimpleNamespace(over=over, is_alone=is_alone)
 
     lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
-    lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, quarantined=0))  # type: ignore[arg-type]
+    lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, claims=2, quarantined=0))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await is_examining.wait()
     await asyncio.sleep(0)
@@ -415,7 +470,7 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
     lane = Quarantine(Counting(), _nothing, _nothing, lambda: None)  # type: ignore[arg-type]
     for bucket, deaths in enumerate([2, 0, 1, 0]):
         key = Key(bucket, UUID(int=0))
-        lane.add(SimpleNamespace(key=key, epoch=1, quarantined=deaths))  # type: ignore[arg-type]
+        lane.add(SimpleNamespace(key=key, epoch=1, claims=2, quarantined=deaths))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await until(lambda: not lane.suspects)
     running.cancel()
@@ -423,19 +478,48 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
     assert examined == [1, 3, 2, 0]
 
 
-class Leases:
-    """A store whose clock a test sets, and in which nobody else is alive."""
+async def test_who_is_suspected_for_the_first_time_is_passed_on_soon_and_without_a_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(quarantine, "FIRST_EXAMINATION_SECONDS_MAX", 0.01)
+    counted: list[tuple[int, int]] = []
+    tenures = []
 
-    def __init__(self) -> None:
+    class Counting:
+        async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+            counted.append((key.bucket, by))
+            return True
+
+    async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
+        tenures.append(SimpleNamespace(over=asyncio.Event(), is_alone=is_alone))
+        return tenures[-1]
+
+    lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
+    for bucket in (0, 1):
+        key = Key(bucket, UUID(int=0))
+        lane.add(SimpleNamespace(key=key, epoch=1, claims=1, quarantined=0))  # type: ignore[arg-type]
+    running = asyncio.ensure_future(lane.run())
+    await until(lambda: not lane.suspects)
+    running.cancel()
+    await asyncio.wait([running])
+    assert counted == [(0, 1), (0, -1), (1, 1), (1, -1)]
+    assert [tenure.is_alone for tenure in tenures] == [False, False]
+
+
+class Leases:
+    """A store whose clock a test sets, and in which only `lost` are to be rescued."""
+
+    def __init__(self, lost: Sequence[Claim] = ()) -> None:
         self.now = NOON
         self.rescues = 0
+        self._lost = lost
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
         return Beat(self.now, [])
 
     async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         self.rescues += 1
-        return []
+        return self._lost
 
 
 async def _nothing(**_: object) -> None:
@@ -494,3 +578,28 @@ async def test_comparing_memory_with_the_rows_costs_in_proportion_to_what_is_in_
     """It is done with every heartbeat: for a full memory it stopped the loop for seconds."""
     few, many = await cost_of_reconciling(500), await cost_of_reconciling(4_000)
     assert many < 24 * few  # 8 in proportion, 64 when each is compared with all
+
+
+@pytest.mark.parametrize(("count", "are_suspects"), [(1, True), (256, True), (257, False)])
+async def test_what_is_rescued_is_suspected_unless_it_is_too_much(
+    count: int, are_suspects: bool
+) -> None:
+    taken: list[tuple[int, bool]] = []
+
+    async def adopt(claims: Sequence[Claim], *, are_suspects: bool = False) -> None:
+        taken.append((len(claims), are_suspects))
+
+    worker = SimpleNamespace(
+        id=UUID(int=1), slots=1_000, nudge=None, reconcile=_nothing, adopt=adopt
+    )
+    leases = Leases([SimpleNamespace()] * count)  # type: ignore[list-item]
+    rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
+    await rescuer.open()
+    rescuer._quiet_until = 0.0  # the quiet lease after its start has passed
+    pulse = asyncio.Event()
+    running = asyncio.ensure_future(rescuer.run(pulse))
+    pulse.set()
+    await until(lambda: taken != [])
+    running.cancel()
+    await asyncio.wait([running])
+    assert taken == [(count, are_suspects)]

@@ -11,6 +11,7 @@ import json
 import os
 import random
 
+from service.log import configure
 from tests.faults.run import perform
 from tests.faults.runs import RUNS, run_named
 
@@ -21,6 +22,7 @@ def main() -> int:
     """Play the runs that the command line names and return the exit code."""
     parser = _parser()
     asked = parser.parse_args()
+    configure("console", "warning")  # what the service's parts say in this very process
     code = 0
     for name in asked.names:
         try:
@@ -28,6 +30,10 @@ def main() -> int:
             size = run.size(asked.size, dict(pair.split("=", 1) for pair in asked.set))
         except (LookupError, ValueError) as error:
             parser.error(str(error))
+        if (missing := run.missing()) is not None:
+            print(json.dumps({"run": run.name, "verdict": "void", "missing": missing}), flush=True)
+            code = 1
+            continue
         seed = random.SystemRandom().getrandbits(SEED_BITS) if asked.seed is None else asked.seed
         server = os.environ.get("TEST_DATABASE_URL") or None
         line = asyncio.run(perform(run, size, seed=seed, edition=asked.size, given_server=server))

@@ -313,14 +313,16 @@ async def _stream(database: asyncpg.Connection, one_of: int) -> AsyncIterator[as
 def _is_whole(events: Sequence[HistoryEvent]) -> bool:
     """Tell whether ids count from 1 and each event is linked to an earlier one.
 
-    Three are linked to nothing: the start, the entry into the first state, and an end that came
-    from outside of any state.
+    Four are linked to nothing: the start, the entry into the first state, an expression that fails
+    at that entry (it is linked to what the entry is linked to), and an end that came from outside
+    of any state.
     """
     if [event.id for event in events] != list(range(1, len(events) + 1)):
         return False
     return all(
         0 < event.previous_event_id < event.id
         or (event.previous_event_id == 0 and (event.id <= 2 or event.type in _FROM_OUTSIDE))
+        or (event.previous_event_id, event.id, event.type) == (0, 3, "EvaluationFailed")
         for event in events
     )
 

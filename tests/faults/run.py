@@ -75,7 +75,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run(Generic[S]):
-    """One line of the table of runs. `more` are further sizes that the tests play."""
+    """One line of the table of runs. `more` are further sizes that the tests play.
+
+    `missing` says what this machine lacks for it, if anything.
+    """
 
     name: str
     title: str
@@ -83,6 +86,7 @@ class Run(Generic[S]):
     full: S
     play: Callable[[Stage, S], Awaitable[Outcome]]
     more: tuple[S, ...] = ()
+    missing: Callable[[], str | None] = lambda: None
 
     def size(self, edition: Edition, changes: Mapping[str, str] | None = None) -> S:
         """Return the size of an edition, with some of its numbers replaced.

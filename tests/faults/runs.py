@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.faults import r01_kills, r03_stops, r15_changes, r16_terms, r17_million
+from tests.faults import (
+    r01_kills,
+    r02_points,
+    r03_stops,
+    r10_mail,
+    r11_clocks,
+    r14_poison,
+    r15_changes,
+    r16_terms,
+    r17_million,
+)
 from tests.faults.run import Run
 
 RUNS: Final[tuple[Run[Any], ...]] = (
     r01_kills.RUN,
+    r02_points.RUN,
     r03_stops.RUN,
+    r10_mail.RUN,
+    r11_clocks.RUN,
+    r14_poison.RUN,
     r15_changes.RUN,
     r16_terms.RUN,
     r17_million.RUN,

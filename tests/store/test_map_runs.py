@@ -12,12 +12,15 @@ from service.engine.ids import CHILDREN_MAX, child_key, map_run_key, run_of
 from service.engine.map_ports import Child, NewMapRun
 from service.engine.ports import Key
 from tests.store.factories import (
+    ALICE,
+    BOB,
     LONG_AGO,
     STARTED,
     checkpoint,
     ended,
     execution,
     new_key,
+    resting,
 )
 
 PARENT = new_key()
@@ -36,13 +39,37 @@ async def insert(store: Any, *firsts: Any) -> None:
 
 async def test_a_run_begins_once_and_ends_once(store: Any) -> None:
     maps = store.map_runs
+    await insert(store, checkpoint(PARENT))
     assert await maps.status(RUN) is None
     await maps.begin(new_run())
     await maps.begin(new_run())
     assert await maps.status(RUN) is Status.RUNNING
-    assert await maps.end(RUN, Status.SUCCEEDED, 7)
-    assert not await maps.end(RUN, Status.ABORTED, None)
+    assert await maps.end(RUN, Status.SUCCEEDED, 7, ALICE)
+    assert not await maps.end(RUN, Status.FAILED, None, ALICE)
+    assert not await maps.abort(RUN)
     assert await maps.status(RUN) is Status.SUCCEEDED
+
+
+async def test_a_run_is_ended_by_the_owner_of_its_execution_alone(store: Any) -> None:
+    maps = store.map_runs
+    await maps.begin(new_run())
+    assert not await maps.end(RUN, Status.SUCCEEDED, 7, ALICE)  # there is no such execution
+    await insert(store, checkpoint(PARENT))
+    assert [claim.key for claim in await store.seize(BOB, [PARENT])] == [PARENT]
+    assert not await maps.end(RUN, Status.FAILED, 7, ALICE)
+    assert (await maps.status(RUN), await maps.of(PARENT, BOB)) == (Status.RUNNING, {3: RUN})
+    assert await maps.end(RUN, Status.SUCCEEDED, 7, BOB)
+    assert await maps.status(RUN) is Status.SUCCEEDED
+
+
+async def test_runs_of_an_execution_at_rest_are_nobodys(store: Any) -> None:
+    maps = store.map_runs
+    await maps.begin(new_run())
+    await insert(store, resting(PARENT))
+    assert (await maps.of(PARENT, ALICE), await maps.of(PARENT, BOB)) == ({}, {})
+    assert not await maps.end(RUN, Status.FAILED, None, ALICE)
+    assert await maps.abort(RUN)
+    assert await maps.status(RUN) is Status.ABORTED
 
 
 async def test_children_are_those_of_the_range_in_the_order_of_their_numbers(store: Any) -> None:
@@ -73,12 +100,14 @@ async def test_children_are_those_of_the_range_in_the_order_of_their_numbers(sto
 
 async def test_runs_of_an_execution_are_those_under_way(store: Any) -> None:
     maps, other = store.map_runs, map_run_key(STARTED, PARENT, 4)
+    await insert(store, checkpoint(PARENT))
     await maps.begin(new_run())
     await maps.begin(new_run(other, command_id=4))
     await maps.begin(new_run(map_run_key(STARTED, new_key(), 3), execution=new_key().id))
-    assert await maps.of(PARENT) == {3: RUN, 4: other}
-    await maps.end(RUN, Status.FAILED, 1)
-    assert await maps.of(PARENT) == {4: other}
+    assert await maps.of(PARENT, ALICE) == {3: RUN, 4: other}
+    assert await maps.of(PARENT, BOB) == {}
+    assert await maps.end(RUN, Status.FAILED, 1, ALICE)
+    assert await maps.of(PARENT, ALICE) == {4: other}
 
 
 async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) -> None:
@@ -90,7 +119,8 @@ async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) 
         await maps.begin(new_run(run, execution=key.id))
     assert set(await maps.forsaken(10)) == {runs[over], runs[gone]}
     assert len(await maps.forsaken(1)) == 1
-    await maps.end(runs[over], Status.FAILED, None)
+    await maps.abort(runs[over])
+    await maps.stopped(runs[over])
     assert await maps.forsaken(10) == [runs[gone]]
 
 
@@ -100,39 +130,44 @@ async def test_a_run_that_is_being_stopped_is_forsaken_until_its_children_are(st
     await maps.begin(new_run())
     await maps.stopped(RUN)  # which nobody asked for
     assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.RUNNING, [])
-    assert await maps.end(RUN, Status.ABORTED, None)
+    assert await maps.abort(RUN)
     assert await maps.forsaken(10) == [RUN]
-    assert await maps.of(PARENT) == {}
+    assert await maps.of(PARENT, ALICE) == {}
     await maps.stopped(RUN)
     assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.ABORTED, [])
 
 
-@pytest.mark.parametrize("status", [Status.SUCCEEDED, Status.ABORTED])
-async def test_children_are_kept_while_their_run_goes_on(store: Any, status: Status) -> None:
+@pytest.mark.parametrize("is_aborted", [False, True])
+async def test_children_are_kept_while_their_run_goes_on(store: Any, is_aborted: bool) -> None:
     child, other = (child_key(map_run_key(LONG_AGO, PARENT, n), 0) for n in (3, 4))
     await store.map_runs.begin(new_run(run_of(child)))
     await insert(
         store,
+        checkpoint(PARENT),
         *(ended(key, 1)._replace(stopped_at=LONG_AGO) for key in (child, other)),
     )
     assert await store.tidy(30, 10) == 1
     first, last = child_key(run_of(child), 0).id, child_key(run_of(child), CHILDREN_MAX - 1).id
     assert [c.id for c in await store.map_runs.children(child.bucket, first, last, 9)] == [child.id]
-    await store.map_runs.end(run_of(child), status, 1)
-    await store.map_runs.stopped(run_of(child))
+    if is_aborted:
+        await store.map_runs.abort(run_of(child))
+        await store.map_runs.stopped(run_of(child))
+    else:
+        await store.map_runs.end(run_of(child), Status.SUCCEEDED, 1, ALICE)
     assert await store.tidy(30, 10) == 1
 
 
 async def test_runs_are_kept_for_the_retention(store: Any) -> None:
     maps = store.map_runs
     run = map_run_key(LONG_AGO, PARENT, 3)
+    await insert(store, checkpoint(PARENT))
     await maps.begin(new_run(run))
     await maps.begin(new_run(map_run_key(LONG_AGO, PARENT, 4), command_id=4))
-    await maps.end(run, Status.SUCCEEDED, 1)
+    await maps.end(run, Status.SUCCEEDED, 1, ALICE)
     assert await maps.tidy(1, 10) == 0
     await age(store)
     assert await maps.tidy(1, 10) == 1
-    assert (await maps.status(run), list(await maps.of(PARENT))) == (None, [4])
+    assert (await maps.status(run), list(await maps.of(PARENT, ALICE))) == (None, [4])
 
 
 async def age(store: Any) -> None:

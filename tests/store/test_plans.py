@@ -55,7 +55,8 @@ HOT: dict[str, set[str]] = {
     "page_executions": {"executions_machine: machine started_at"},
     "running_execution": {"executions_machine: machine"},
     "map_run_status": {"map_runs_pkey: bucket id id"},
-    "end_map_run": {"map_runs_pkey: bucket id"},
+    "end_map_run": {"map_runs_pkey: bucket id", KEY},
+    "abort_map_run": {"map_runs_pkey: bucket id"},
     "map_run_children": {"executions_pkey: bucket id id"},
     "running_children": {"executions_pkey: bucket id id"},
     "ended_children": {KEY},
@@ -63,7 +64,7 @@ HOT: dict[str, set[str]] = {
     "delete_closed": {KEY, "map_runs_open: bucket"},
     "delete_map_runs": {"map_runs_pkey: bucket id"},
     "forsaken_map_runs": {"map_runs_open: ", KEY},
-    "map_runs_of": {"map_runs_open: bucket execution_id"},
+    "map_runs_of": {"map_runs_open: bucket execution_id", KEY},
 }
 
 FILL = """
