@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
+from benchmarks.circumstances import commit, core
 from benchmarks.database import embedded_server
-from benchmarks.run import commit, core
 from tests.e2e.process import REPOSITORY
 from tests.faults.ledger import Counts
 
