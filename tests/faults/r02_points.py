@@ -242,7 +242,9 @@ class Party:
         answer = await cluster.visitors.insist(
             cluster.replicas, path, body, choice=cluster.stage.random
         )
-        self.succeeded += answer.status < 300
+        # Who comes too late, on a busy machine, is told so, which is a right answer; a cell that
+        # somebody had to verify for would complain that nobody came by.
+        self.succeeded += answer.status in (200, 202, 410)
         return answer.status, answer.body
 
 
