@@ -123,7 +123,7 @@ async def filling(connection: Any, *tables: str) -> AsyncIterator[None]:
     The indexes are made again in their old order, as equal costs go by it. All is on the disk then,
     as far as this role may ask for that.
     """
-    made = [text for table in tables for text in await _drop_indexes(connection, table)]
+    made = [text for table in tables for text in await drop_indexes(connection, table)]
     with suppress(asyncpg.InsufficientPrivilegeError):
         for setting in FILL_SETTINGS:
             await connection.execute(f"alter system set {setting}")
@@ -140,7 +140,7 @@ async def filling(connection: Any, *tables: str) -> AsyncIterator[None]:
     os.sync()  # what was written while fsync was off
 
 
-async def _drop_indexes(connection: Any, table: str) -> list[str]:
+async def drop_indexes(connection: Any, table: str) -> list[str]:
     """Drop a table's keys and indexes; return the statements that make them again, in order."""
     rows = await connection.fetch(
         """

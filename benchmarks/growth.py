@@ -73,6 +73,7 @@ async def run_growth(options: Options, server_url: str) -> dict[str, object]:
         await meter.end()
         return {
             "name": "growth",
+            "scale": options.scale,
             "finished": finished,
             "database_gb": round(size / 1e9, 2),
             "batch": BATCH,

@@ -60,6 +60,7 @@ async def _line(name: str, replicas: int, options: Options, server_url: str) -> 
         )
         return {
             "name": name,
+            "scale": options.scale,
             "replicas": replicas,
             "transactions_per_s": round(transactions / SECONDS, 2),
             "transactions_per_s_and_replica": round(transactions / SECONDS / replicas, 2),

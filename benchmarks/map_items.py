@@ -46,6 +46,7 @@ async def map_lines(
                     await meter.end()
             yield {
                 "name": name,
+                "scale": options.scale,
                 "items": items,
                 "items_per_s": round(items / sorted(seconds)[ROUNDS // 2], 1),
                 "items_per_s_rounds": [round(items / each, 1) for each in seconds],

@@ -49,6 +49,7 @@ async def _mails(options: Options) -> dict[str, object]:
         await transport.close()
     return {
         "name": "mails",
+        "scale": options.scale,
         "mails": mails,
         "mails_per_s": round(mails / seconds, 1),
         "cpu_us_per_mail": round(1_000_000 * cpu / mails, 1),

@@ -14,12 +14,16 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.goals import GOALS, RATIOS, Line
+from benchmarks.goals import GOALS, RATIOS, Goal, Line
 
 BEGIN: Final = "<!-- figures: written by python -m benchmarks.table -->"
 END: Final = "<!-- end of figures -->"
 
 HEAD: Final = ("| figure | goal | reached | spread | met | command |", "|---|---|---|---|---|---|")
+PEERS_HEAD: Final = (
+    "| engine | workflows/s | its CPU per workflow, ms | PostgreSQL's, ms |",
+    "|---|---|---|---|",
+)
 COMMANDS: Final = {"signup": "http", "mails": "smtp", "idle_hundred": "idle"}
 """Where a line's name is not the name by which it is asked for."""
 
@@ -31,53 +35,66 @@ def read(paths: Sequence[str]) -> list[Line]:
 
 
 def rows(lines: Sequence[Line]) -> Iterator[str]:
-    """Yield a row for each figure that has a goal and was measured, in the order of the goals."""
+    """Yield a row for each figure that has a goal, in the order of the goals.
+
+    Lines of a smaller scale tell whether something works, not how fast it is: they are left out.
+    """
+    full = [line for line in lines if line.get("scale", 1) == 1]
     for name, goals in GOALS.items():
-        variants = sorted({line.get("processes", 1) for line in lines if line.get("name") == name})
-        for processes in variants:
-            these = [
-                line
-                for line in lines
-                if line.get("name") == name and line.get("processes", 1) == processes
-            ]
+        named = [line for line in full if line.get("name") == name]
+        for processes in sorted({line.get("processes", 1) for line in named} or {1}):
+            these = [line for line in named if line.get("processes", 1) == processes]
             for goal in goals:
+                figure = goal.figure + (f", {processes} processes" if processes > 1 else "")
                 values = [value for line in these if (value := goal.value(line)) is not None]
-                if values:
-                    figure = goal.figure + (f", {processes} processes" if processes > 1 else "")
-                    is_met = goal.is_met(median(values))
-                    command = f"`python -m benchmarks {COMMANDS.get(name, name)}`"
-                    yield _row(figure, goal.text, values, goal.unit, is_met, command)
-    yield from _ratio_rows(lines)
+                yield _row(figure, goal, values, COMMANDS.get(name, name))
+    yield from _ratio_rows(full)
 
 
 def _ratio_rows(lines: Sequence[Line]) -> Iterator[str]:
     """Yield how many times as fast as others the workflow is, both at their medians."""
-    ours = {
-        name: [line["workflows_per_s"] for line in lines if line.get("name") == name]
-        for name in ("inproc", "replicas")
-    }
     for ratio in RATIOS:
         theirs = [
             line["workflows_per_s"]
             for line in lines
             if str(line.get("peer", "")).lower() == ratio.peer.lower()
         ]
-        for name, rates in ours.items():
-            if rates and theirs:
-                values = [rate / median(theirs) for rate in rates]
-                is_met = median(values) >= ratio.limit
-                figure = f"{ratio.figure} ({name})"
-                command = f"`python -m benchmarks {name}`"
-                yield _row(figure, f">= {ratio.limit:g}", values, "", is_met, command)
+        for name in ("inproc", "replicas"):
+            rates = [line["workflows_per_s"] for line in lines if line.get("name") == name]
+            values = [rate / median(theirs) for rate in rates] if theirs else []
+            goal = Goal(f"{ratio.figure} ({name})", (), ">=", ratio.limit, "")
+            yield _row(goal.figure, goal, values, name)
 
 
-def _row(
-    figure: str, goal: str, values: Sequence[float], unit: str, is_met: bool, command: str
-) -> str:
-    reached = f"{median(values):.4g} {unit}".strip()
-    spread = f"{min(values):.4g}-{max(values):.4g}" if len(values) > 1 else "one round"
-    cells = (figure, goal, reached, spread, "yes" if is_met else "no", command)
+def _row(figure: str, goal: Goal, values: Sequence[float], command: str) -> str:
+    if values:
+        reached = f"{median(values):.4g} {goal.unit}".strip()
+        spread = f"{min(values):.4g}-{max(values):.4g}" if len(values) > 1 else "one round"
+        met = "yes" if goal.is_met(median(values)) else "no"
+    else:
+        reached, spread, met = "not measured", "", ""
+    cells = (figure, goal.text, reached, spread, met, f"`python -m benchmarks {command}`")
     return f"| {' | '.join(cells)} |"
+
+
+def peers(lines: Sequence[Line]) -> Iterator[str]:
+    """Yield how fast each engine ran the workflow in process and what that cost, ours first."""
+    engines = {"Countersign": "inproc", "Countersign, a process for each core": "replicas"}
+    for title, name in engines.items():
+        ours = [line for line in lines if line.get("name") == name]
+        yield from _engine(title, ours, "cpu_{}_ms_per_workflow", ("service", "postgres"))
+    for ratio in RATIOS:
+        theirs = [line for line in lines if line.get("peer") == ratio.peer.lower()]
+        title = " ".join((ratio.peer, *{str(line["version"]) for line in theirs}))
+        yield from _engine(title, theirs, "cpu_{}_ms_per_wf", ("app", "pg"))
+
+
+def _engine(title: str, lines: Sequence[Line], cpu: str, parts: tuple[str, str]) -> Iterator[str]:
+    if lines:
+        rates = [line["workflows_per_s"] for line in lines]
+        costs = [median(line[cpu.format(part)] for line in lines) for part in parts]
+        cells = (f"{median(rates):.4g}", *(f"{cost:.3g}" for cost in costs))
+        yield f"| {' | '.join((title, *cells))} |"
 
 
 def put_into(page: str, table: str) -> str:
@@ -95,7 +112,8 @@ def main() -> int:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("--page", type=Path)
     asked = parser.parse_args()
-    table = "\n".join((*HEAD, *rows(read(asked.files))))
+    lines = read(asked.files)
+    table = "\n".join((*HEAD, *rows(lines), "", *PEERS_HEAD, *peers(lines)))
     if asked.page is None:
         print(table)
     else:

@@ -94,6 +94,7 @@ async def run_timers(options: Options, server_url: str) -> dict[str, object]:
         lost = int(PACED * scale) - len(paced), int(BURST * scale) - len(burst)
         return {
             "name": "timers",
+            "scale": options.scale,
             "waiting": waiting,
             "rss_mb": round(rss / MEGABYTE, 1),
             "rss_peak_mb": round(peak / MEGABYTE, 1),

@@ -56,6 +56,7 @@ async def run_wal(options: Options, server_url: str) -> dict[str, object]:
                 _, wal_vacuumed = await database.usage()
         return {
             "name": "wal",
+            "scale": options.scale,
             "workflows": workflows,
             **meter.figures(workflows),
             "wal_bytes_before_checkpoint": round((wal_begun - meter.wal_at_begin) / workflows),
