@@ -16,7 +16,11 @@ from contextlib import asynccontextmanager
 from service.mail.errors import MailUnavailable
 from service.mail.session import LostConnection, Server, Session, Timeouts, Tls
 
-CONNECTIONS_MAX = 8
+CONNECTIONS_MAX = 20
+"""Fewer than common servers let one client have (Postfix: 50). A mail waits for four replies, and in
+a busy process each of them for its turn; with eight connections most of the time nothing was sent.
+"""
+
 WAITERS_MAX = 2_000
 """Mails that may wait for a connection; more of them are told to come back by their Retry."""
 
