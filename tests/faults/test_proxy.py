@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 
 import asyncpg
 import pytest
 
-from tests.faults.postgres import Server, own_server
+from tests.e2e.process import until
+from tests.faults.postgres import Server, server_folder
 from tests.faults.proxy import Proxy
 from tests.faults.wire import Messages, is_commit
 
@@ -16,10 +17,15 @@ COMMIT = b"Q\0\0\0\x0bcommit\0"
 
 
 @pytest.fixture(scope="module")
-async def server() -> AsyncIterator[Server]:
-    async with own_server(settings={"fsync": "off"}) as server:
-        await server.ask("create table kept (n int)")
-        yield server
+def server() -> Iterator[Server]:
+    with server_folder() as folder:
+        server = Server(folder / "server", settings={"fsync": "off"})
+        asyncio.run(server.start())
+        try:
+            asyncio.run(server.ask("create table kept (n int)"))
+            yield server
+        finally:
+            asyncio.run(server.stop("immediate"))
 
 
 async def test_a_proxy_passes_on_until_it_resets(server: Server) -> None:
@@ -55,9 +61,7 @@ async def test_a_commit_that_is_cut_off_takes_place_and_is_not_answered(server: 
         with pytest.raises((OSError, asyncpg.PostgresConnectionError)):
             await connection.execute("commit")
         assert await cut
-        async with asyncio.timeout(10):
-            while proxy.committed == 0:
-                await asyncio.sleep(0.01)
+        await until(lambda: proxy.committed, "the answer that nobody got")
         counts = (proxy.commits, proxy.committed)
     assert (counts, await server.ask("select count(*) from kept")) == ((1, 1), 1)
 
