@@ -24,11 +24,22 @@ SERVER_CONNECTIONS: Final = 4
 @asynccontextmanager
 async def pgbouncer(server: Server) -> AsyncIterator[str]:
     """Yield the URL by which the server is reached through a pooler of transactions."""
-    assert PROGRAM is not None, "PgBouncer is not installed"
     port = free_port()
+    process = _spawn(server, port)
+    try:
+        url = f"postgresql://postgres@{HOST}:{port}/postgres?sslmode=disable"
+        await until(lambda: _answers(url), "PgBouncer's answer")
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _spawn(server: Server, port: int) -> subprocess.Popen[bytes]:
+    assert PROGRAM is not None, "PgBouncer is not installed"
     user = server_user(server.cluster)  # it refuses to run as root, as PostgreSQL does
-    process = subprocess.Popen(
-        [PROGRAM, str(_write_configuration(server, port))],
+    return subprocess.Popen(
+        [PROGRAM, "--quiet", str(_write_configuration(server, port))],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -37,13 +48,6 @@ async def pgbouncer(server: Server) -> AsyncIterator[str]:
         group=None if user is None else user.gid,
         extra_groups=None if user is None else [],
     )
-    try:
-        url = f"postgresql://postgres@{HOST}:{port}/postgres?sslmode=disable"
-        await until(lambda: _answers(url), "PgBouncer's answer")
-        yield url
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _write_configuration(server: Server, port: int) -> Path:
