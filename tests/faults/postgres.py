@@ -85,12 +85,31 @@ class Server:
         if self.is_running:
             await self._end(SIGNALS[how])
 
+    async def revive(self) -> bool:
+        """Start a server that ended by itself, as its init system would; tell whether it had."""
+        pid = self._postmaster()
+        with suppress(ProcessLookupError):
+            if pid is not None:
+                os.kill(pid, 0)
+                return False
+        await self._server.stop()
+        await self.start()
+        return True
+
     async def _end(self, number: signal.Signals) -> None:
         self.is_running = False
-        pid = int((self.cluster / "postmaster.pid").read_text().splitlines()[0])
-        with suppress(ProcessLookupError):  # it died by itself: of a full disk, for one
-            os.kill(pid, number)
+        pid = self._postmaster()
+        with suppress(ProcessLookupError):
+            if pid is not None:
+                os.kill(pid, number)
         await self._server.stop()
+
+    def _postmaster(self) -> int | None:
+        """Return the postmaster's pid, if it did not end by itself: of a full disk, for one."""
+        with suppress(FileNotFoundError):
+            lines = (self.cluster / "postmaster.pid").read_text().splitlines()
+            return int(lines[0]) if lines else None
+        return None
 
     async def ask(self, statement: str, *parameters: object) -> Any:
         """Return the first value of a statement, which has a connection of its own."""
