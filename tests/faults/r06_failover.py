@@ -2,8 +2,8 @@
 
 The service has a `DATABASE_URL` of both hosts with `target_session_attrs=read-write`. After each
 failover the former primary is made anew as the standby of the new one, and the next kill waits
-until commits wait for it again. So what was answered is on both, and a commit of which nothing is known
-may be on both, on one, or on none.
+until commits wait for it again. So what was answered is on both, and a commit of which nothing is
+known may be on both, on one, or on none.
 
 What must hold: the ledger; no rescue, since no replica dies; and the gap that visitors see is told.
 """
