@@ -48,6 +48,11 @@ class Crowd:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def visit(self) -> None:
+        """Send in one more visitor now, who clicks at once, and return when it has every answer."""
+        n, self._count = self._count, self._count + 1
+        await self._visit(n, 0.0, 0.0, self._wait_seconds)
+
     def send_around(self, moment: float, visitors: int, volley_seconds: float) -> None:
         """Send in so many around a moment from now: half of them in the volley just before it, the
         other half at any time until a while after it.
