@@ -39,6 +39,11 @@ class Crowd:
         """Return the share of operations that succeeded."""
         return self.succeeded / self.tried if self.tried else 0.0
 
+    @property
+    def present(self) -> int:
+        """Return how many visitors are still to get an answer, a mail, or their moment to click."""
+        return len(self._tasks)
+
     def send(self, delay: float) -> None:
         """Send in one more visitor after so many seconds."""
         n, self._count = self._count, self._count + 1

@@ -91,7 +91,7 @@ _FULL: Final = Size(
     kills=30,
     pause_seconds_min=2.0,
     pause_seconds_max=12.0,
-    visitors_per_second=30.0,
+    visitors_per_second=20.0,
     lease_seconds=10.0,
     wait_seconds=10.0,
 )

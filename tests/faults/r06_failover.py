@@ -94,7 +94,7 @@ _FULL: Final = Size(
     failovers=20,
     pause_seconds_min=4.0,
     pause_seconds_max=12.0,
-    visitors_per_second=30.0,
+    visitors_per_second=20.0,
     lease_seconds=10.0,
     wait_seconds=10.0,
 )

@@ -127,7 +127,7 @@ _FULL: Final = Size(
     long_cuts=5,
     pause_seconds_max=0.6,
     cut_seconds_max=1.0,
-    visitors_per_second=30.0,
+    visitors_per_second=20.0,
     lease_seconds=30.0,
     wait_seconds=20.0,
 )

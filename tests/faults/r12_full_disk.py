@@ -169,7 +169,7 @@ _FULL: Final = Size(
     rounds=5,
     full_seconds=15.0,
     pause_seconds=10.0,
-    visitors_per_second=30.0,
+    visitors_per_second=20.0,
     lease_seconds=10.0,
     wait_seconds=20.0,
 )
