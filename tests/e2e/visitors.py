@@ -16,7 +16,7 @@ from tests.e2e.process import Replica, until
 REQUEST_SECONDS_MAX: Final = 5.0
 PATIENCE_SECONDS: Final = 60.0
 RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""From try to try, so that a crowd that was kept out is no stampede on a service that comes back."""
+"""From try to try: a crowd that was kept out must not trample on a service that comes back."""
 
 
 @dataclass(frozen=True)

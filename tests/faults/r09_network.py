@@ -3,7 +3,7 @@
 All replicas reach the database through one proxy (`proxy.py`). A cut at the COMMIT is the worst of
 them: the server has got it, takes it, and the answer goes nowhere, so that the service has to find
 out by reading. The long ones among what is swallowed outlast the service's patience with a
-statement, the others do not.
+statement, the others do not. The next cut waits until somebody was answered.
 
 What must hold: the ledger; no rescue, since no replica dies; and COMMITs that were cut off from
 their answer and took place: without them the run has not met what it is for.
@@ -23,8 +23,8 @@ from tests.faults.cluster import Cluster, open_cluster
 from tests.faults.crowd import Crowd
 from tests.faults.postgres import own_server
 from tests.faults.proxy import Proxy
-from tests.faults.run import Outcome, Run, Stage
-from tests.faults.steady import complaints_of, steady
+from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
+from tests.faults.steady import complaints_of, gap_seconds, steady
 
 KINDS: Final = {"commit": 45, "reset": 25, "swallow": 15, "delay": 15}
 """How many of a hundred cuts are of which kind."""
@@ -73,13 +73,17 @@ async def play(stage: Stage, size: Size) -> Outcome:
         ) as cluster,
     ):
         crowd = Crowd(cluster, size.wait_seconds)
+        gaps = []
         async with steady(crowd, size.visitors_per_second):
             for n, cut in enumerate(plan, start=1):
                 await asyncio.sleep(cut.pause)
-                made[cut.kind] += await _cut(cluster, proxy, cut)
+                began = time.monotonic()
+                made[cut.kind] += await _cut(proxy, cut)
+                gaps.append(await gap_seconds(cluster, began))
+                cluster.ledger.note_fault(began)
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} cuts, {len(cluster.ledger.acknowledged)} signups")
-        return await _outcome(cluster, crowd, proxy, made)
+        return await _outcome(cluster, crowd, proxy, made, gaps)
 
 
 def _plan(choice: random.Random, size: Size) -> list[Cut]:
@@ -90,26 +94,24 @@ def _plan(choice: random.Random, size: Size) -> list[Cut]:
     return [Cut(choice.uniform(0.0, size.pause_seconds_max), *cut) for cut in cuts]
 
 
-async def _cut(cluster: Cluster, proxy: Proxy, cut: Cut) -> bool:
+async def _cut(proxy: Proxy, cut: Cut) -> bool:
     """Make one cut; return whether it met anything."""
-    began = time.monotonic()
     match cut.kind:
         case "commit":
-            met = await proxy.cut_at_commit(COMMIT_SECONDS_MAX)
+            return await proxy.cut_at_commit(COMMIT_SECONDS_MAX)
         case "reset":
-            met = proxy.reset() > 0
+            return proxy.reset() > 0
         case "swallow":
-            met = await proxy.swallow(cut.seconds) > 0
-        case _:
-            await proxy.delay(cut.seconds)
-            met = True
-    cluster.ledger.note_fault(began)
-    return met
+            return await proxy.swallow(cut.seconds) > 0
+    await proxy.delay(cut.seconds)
+    return True
 
 
-async def _outcome(cluster: Cluster, crowd: Crowd, proxy: Proxy, made: Counter[str]) -> Outcome:
+async def _outcome(
+    cluster: Cluster, crowd: Crowd, proxy: Proxy, made: Counter[str], gaps: list[float]
+) -> Outcome:
     counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, [])
+    complaints = complaints_of(cluster, crowd, gaps)
     if not proxy.committed:
         complaints.append("void: no COMMIT that took place was cut off from its answer")
     figures = {
@@ -118,6 +120,8 @@ async def _outcome(cluster: Cluster, crowd: Crowd, proxy: Proxy, made: Counter[s
         "committed_unanswered": proxy.committed,
         "transactions_cut": len(cluster.logged("database_lost")),
         "rescued": cluster.rescued,
+        "gap_p50_ms": milliseconds(percentile(gaps, 0.5)),
+        "gap_max_ms": milliseconds(max(gaps)),
     }
     return Outcome(counts, crowd.success, figures, complaints)
 
