@@ -98,10 +98,10 @@ _FULL: Final = Size(
 _SMALL: Final = Size(
     kills=2,
     pause_seconds_min=0.5,
-    pause_seconds_max=1.5,
-    visitors_per_second=25.0,
+    pause_seconds_max=1.0,
+    visitors_per_second=15.0,
     lease_seconds=5.0,
-    wait_seconds=3.0,
+    wait_seconds=4.0,
 )
 
 RUN: Final = Run("R4", "kill -9 of PostgreSQL, and its recovery", _SMALL, _FULL, play)

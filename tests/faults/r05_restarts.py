@@ -141,13 +141,13 @@ _FULL: Final = Size(
     wait_seconds=20.0,
 )
 _SMALL: Final = Size(
-    span_seconds=1.5,
+    span_seconds=1.0,
     pause_seconds_min=0.5,
     pause_seconds_max=1.0,
     down_seconds_max=0.5,
-    visitors_per_second=20.0,
-    lease_seconds=2.0,
-    wait_seconds=5.0,
+    visitors_per_second=15.0,
+    lease_seconds=1.5,
+    wait_seconds=6.0,
 )
 
 RUN: Final = Run(

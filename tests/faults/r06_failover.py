@@ -102,9 +102,9 @@ _SMALL: Final = Size(
     failovers=2,
     pause_seconds_min=0.3,
     pause_seconds_max=0.8,
-    visitors_per_second=25.0,
+    visitors_per_second=15.0,
     lease_seconds=5.0,
-    wait_seconds=3.0,
+    wait_seconds=4.0,
 )
 
 RUN: Final = Run("R6", "the primary killed, its synchronous standby promoted", _SMALL, _FULL, play)

@@ -38,6 +38,7 @@ TELL_EVERY: Final = 50
 class Size:
     """How much of it. `long_cuts` of the cuts swallow for LONG_SECONDS."""
 
+    replicas: int
     cuts: int
     long_cuts: int
     pause_seconds_max: float
@@ -65,7 +66,7 @@ async def play(stage: Stage, size: Size) -> Outcome:
         Proxy(server.port) as proxy,
         open_cluster(
             stage,
-            replicas=2,
+            replicas=size.replicas,
             wait_seconds=size.wait_seconds,
             database_url=server.url,
             DATABASE_URL=proxy.url,
@@ -127,6 +128,7 @@ async def _outcome(
 
 
 _FULL: Final = Size(
+    replicas=2,
     cuts=500,
     long_cuts=5,
     pause_seconds_max=0.6,
@@ -136,11 +138,12 @@ _FULL: Final = Size(
     wait_seconds=20.0,
 )
 _SMALL: Final = Size(
-    cuts=20,
+    replicas=1,
+    cuts=12,
     long_cuts=0,
     pause_seconds_max=0.2,
     cut_seconds_max=0.3,
-    visitors_per_second=25.0,
+    visitors_per_second=15.0,
     lease_seconds=10.0,
     wait_seconds=3.0,
 )

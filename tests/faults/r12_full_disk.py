@@ -43,6 +43,7 @@ REFUSAL_SECONDS_MAX: Final = 60.0
 class Size:
     """How much of it."""
 
+    replicas: int
     rounds: int
     full_seconds: float
     pause_seconds: float
@@ -69,7 +70,7 @@ async def play(stage: Stage, size: Size) -> Outcome:
         _server_on_small_disks() as disks,
         open_cluster(
             stage,
-            replicas=2,
+            replicas=size.replicas,
             wait_seconds=size.wait_seconds,
             database_url=disks.server.url,
             LEASE_SECONDS=str(size.lease_seconds),
@@ -166,6 +167,7 @@ async def _refusal_seconds(cluster: Cluster, n: int) -> float:
 
 
 _FULL: Final = Size(
+    replicas=2,
     rounds=5,
     full_seconds=15.0,
     pause_seconds=10.0,
@@ -174,12 +176,13 @@ _FULL: Final = Size(
     wait_seconds=20.0,
 )
 _SMALL: Final = Size(
+    replicas=1,
     rounds=2,
     full_seconds=0.5,
     pause_seconds=0.5,
-    visitors_per_second=25.0,
+    visitors_per_second=15.0,
     lease_seconds=5.0,
-    wait_seconds=4.0,
+    wait_seconds=5.0,
 )
 
 RUN: Final = Run("R12", "a full disk, which is freed again", _SMALL, _FULL, play)

@@ -40,6 +40,7 @@ TELL_SECONDS: Final = 60.0
 class Size:
     """How much of it. `share_min` 0: the machine's speed is not judged."""
 
+    replicas: int
     lock_seconds: float
     seize_seconds: float
     calm_seconds: float
@@ -78,7 +79,7 @@ async def play(stage: Stage, size: Size) -> Outcome:
         own_server(settings={"max_connections": str(CONNECTIONS)}) as server,
         open_cluster(
             stage,
-            replicas=2,
+            replicas=size.replicas,
             wait_seconds=size.wait_seconds,
             database_url=server.url,
             LEASE_SECONDS=str(size.lease_seconds),
@@ -210,6 +211,7 @@ async def _outcome(
 
 
 _FULL: Final = Size(
+    replicas=2,
     lock_seconds=30.0,
     seize_seconds=15.0,
     calm_seconds=10.0,
@@ -222,6 +224,7 @@ _FULL: Final = Size(
     wait_seconds=5.0,
 )
 _SMALL: Final = Size(
+    replicas=1,
     lock_seconds=1.0,
     seize_seconds=0.5,
     calm_seconds=0.3,
@@ -229,7 +232,7 @@ _SMALL: Final = Size(
     measure_seconds=0.5,
     share_min=0.0,
     clients=10,
-    visitors_per_second=20.0,
+    visitors_per_second=15.0,
     lease_seconds=5.0,
     wait_seconds=2.0,
 )
