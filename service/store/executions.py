@@ -16,6 +16,7 @@ lock is locked by one statement and judged by the next.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -37,6 +38,7 @@ from service.engine.ports import (
 )
 from service.store.database import LOCK_PATIENCE_MS, Database, Row, Session
 from service.store.effects import columns_of, grouped
+from service.store.front import Front
 from service.store.map_runs import MapRunRows
 
 SIGNALLED_MAX: Final = 1_000
@@ -125,6 +127,7 @@ class PostgresStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.front = Front()
         self.map_runs: MapRunStore = MapRunRows(database)
 
     @asynccontextmanager
@@ -137,12 +140,16 @@ class PostgresStore:
 
     async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
         """Claim executions whose timer is due, earliest first."""
-        return _claims(await self._database.fetch("claim_due", limit, owner))
+        return _claims(await self._database.fetch("claim_due", limit, owner, self.front.since))
 
     async def next_due(self) -> datetime | None:
-        """Return the earliest due time of all executions at rest."""
-        row = await self._database.first("next_due")
-        due_at: datetime | None = row["due_at"] if row else None
+        """Return the earliest due time of all executions at rest, as far as `front` looks."""
+        began = time.monotonic()
+        is_whole = self.front.begin(began)
+        (row,) = await self._database.fetch("next_due", self.front.since)
+        due_at: datetime | None = row["due_at"]
+        if is_whole:
+            self.front.end(began, time.monotonic(), due_at, row["now"])
         return due_at
 
     async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:

@@ -207,11 +207,12 @@ from written
 
 -- name: claim_due
 -- Claim executions whose timer is due, earliest first. Skips rows another process is taking.
--- $1 limit int, $2 owner uuid
+-- $1 limit int, $2 owner uuid, $3 since timestamptz
 with due as materialized (
     select ctid as place
     from executions
-    where due_at <= statement_timestamp()
+    where due_at >= $3
+    and due_at <= statement_timestamp()
     order by due_at
     limit $1
     for update skip locked
@@ -240,9 +241,15 @@ returning
     clock_timestamp() as claimed_at
 
 -- name: next_due
-select min(due_at) as due_at
-from executions
-where due_at is not null
+-- The earliest timer, and the clock: always a row.
+-- $1 since timestamptz
+select
+    (
+        select min(due_at)
+        from executions
+        where due_at >= $1
+    ) as due_at,
+    statement_timestamp() as now
 
 -- name: claim_owned
 -- Read rows that the owner still holds. The owner is compared outside the subquery: inside, a plan for

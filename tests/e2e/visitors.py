@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from tests.e2e.process import Replica, until
 
 REQUEST_SECONDS_MAX: Final = 5.0
 PATIENCE_SECONDS: Final = 60.0
-RETRY_SECONDS: Final = 0.05
+RETRY_SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""From try to try: a crowd that was kept out must not trample on a service that comes back."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Visitors:
         """Ask one replica or another, again and again, until one answers other than 503."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + PATIENCE_SECONDS
+        pauses = itertools.chain(RETRY_SECONDS, itertools.repeat(RETRY_SECONDS[-1]))
         while True:
             try:
                 answer = await self.ask(choice.choice(replicas).public + path, json)
@@ -73,7 +76,7 @@ class Visitors:
             except (aiohttp.ClientError, TimeoutError):
                 pass  # nobody listens, or the process died before it answered
             assert loop.time() < deadline, f"no answer within {PATIENCE_SECONDS:g} s: {path}"
-            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(next(pauses))
 
     async def sign_up(self, replica: Replica, email: str) -> Signup:
         """Sign up once; a visitor whose first try must succeed."""

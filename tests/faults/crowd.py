@@ -39,6 +39,11 @@ class Crowd:
         """Return the share of operations that succeeded."""
         return self.succeeded / self.tried if self.tried else 0.0
 
+    @property
+    def present(self) -> int:
+        """Return how many visitors are still to get an answer, a mail, or their moment to click."""
+        return len(self._tasks)
+
     def send(self, delay: float) -> None:
         """Send in one more visitor after so many seconds."""
         n, self._count = self._count, self._count + 1
@@ -47,6 +52,11 @@ class Crowd:
         task = asyncio.create_task(self._visit(n, delay, click, self._wait_seconds + late))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def visit(self) -> None:
+        """Send in one more visitor now, who clicks at once, and return when it has every answer."""
+        n, self._count = self._count, self._count + 1
+        await self._visit(n, 0.0, 0.0, self._wait_seconds)
 
     def send_around(self, moment: float, visitors: int, volley_seconds: float) -> None:
         """Send in so many around a moment from now: half of them in the volley just before it, the

@@ -34,7 +34,8 @@ HOT: dict[str, set[str]] = {
     "seize.lock": {KEY},
     "seize": {KEY},
     "save": {KEY},
-    "claim_due": {"executions_due: due_at"},
+    "claim_due": {"executions_due: due_at due_at"},
+    "next_due": {"executions_due: due_at"},
     "claim_owned": {KEY},
     "let_go": {KEY},
     "quarantine": {KEY},
@@ -195,7 +196,7 @@ async def test_full_queue_is_claimed_by_index_without_any_settings(
 ) -> None:
     await connection.execute(FILL.replace("$1", "100000"))
     await connection.execute("analyze executions")
-    used = await plan(connection, "claim_due", f"100, '{ALICE}'")
+    used = await plan(connection, "claim_due", f"100, '{ALICE}', '-infinity'")
     assert set(reads(used)) == HOT["claim_due"]
 
 

@@ -1,0 +1,153 @@
+"""R9: the network between service and PostgreSQL resets, swallows, delays, and cuts at the COMMIT.
+
+All replicas reach the database through one proxy (`proxy.py`). A cut at the COMMIT is the worst of
+them: the server has got it, takes it, and the answer goes nowhere, so that the service has to find
+out by reading. The long ones among what is swallowed outlast the service's patience with a
+statement, the others do not. The next cut waits until somebody was answered.
+
+What must hold: the ledger; no rescue, since no replica dies; and COMMITs that were cut off from
+their answer and took place: without them the run has not met what it is for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from service.store.database import COMMAND_SECONDS
+from tests.faults.cluster import Cluster, open_cluster
+from tests.faults.crowd import Crowd
+from tests.faults.postgres import own_server
+from tests.faults.proxy import Proxy
+from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
+from tests.faults.steady import complaints_of, gap_seconds, steady
+
+KINDS: Final = {"commit": 45, "reset": 25, "swallow": 15, "delay": 15}
+"""How many of a hundred cuts are of which kind."""
+COMMIT_SECONDS_MAX: Final = 10.0
+"""In which there is a COMMIT, under load."""
+LONG_SECONDS: Final = COMMAND_SECONDS + 2.0
+TELL_EVERY: Final = 50
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of it. `long_cuts` of the cuts swallow for LONG_SECONDS."""
+
+    replicas: int
+    cuts: int
+    long_cuts: int
+    pause_seconds_max: float
+    cut_seconds_max: float
+    visitors_per_second: float
+    lease_seconds: float
+    wait_seconds: float
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One of them: after which pause, which kind, and, if that has one, for how long."""
+
+    pause: float
+    kind: str
+    seconds: float
+
+
+async def play(stage: Stage, size: Size) -> Outcome:
+    """Cut, again and again, and count."""
+    plan = _plan(stage.random, size)
+    made: Counter[str] = Counter()
+    async with (
+        own_server() as server,
+        Proxy(server.port) as proxy,
+        open_cluster(
+            stage,
+            replicas=size.replicas,
+            wait_seconds=size.wait_seconds,
+            database_url=server.url,
+            DATABASE_URL=proxy.url,
+            LEASE_SECONDS=str(size.lease_seconds),
+        ) as cluster,
+    ):
+        crowd = Crowd(cluster, size.wait_seconds)
+        gaps = []
+        async with steady(crowd, size.visitors_per_second):
+            for n, cut in enumerate(plan, start=1):
+                await asyncio.sleep(cut.pause)
+                began = time.monotonic()
+                made[cut.kind] += await _cut(proxy, cut)
+                gaps.append(await gap_seconds(cluster, began))
+                cluster.ledger.note_fault(began)
+                if n % TELL_EVERY == 0:
+                    stage.tell(f"{n} cuts, {len(cluster.ledger.acknowledged)} signups")
+        return await _outcome(cluster, crowd, proxy, made, gaps)
+
+
+def _plan(choice: random.Random, size: Size) -> list[Cut]:
+    kinds = choice.choices(list(KINDS), weights=list(KINDS.values()), k=size.cuts - size.long_cuts)
+    cuts = [(kind, choice.uniform(0.0, size.cut_seconds_max)) for kind in kinds]
+    cuts += [("swallow", LONG_SECONDS)] * size.long_cuts
+    choice.shuffle(cuts)
+    return [Cut(choice.uniform(0.0, size.pause_seconds_max), *cut) for cut in cuts]
+
+
+async def _cut(proxy: Proxy, cut: Cut) -> bool:
+    """Make one cut; return whether it met anything."""
+    match cut.kind:
+        case "commit":
+            return await proxy.cut_at_commit(COMMIT_SECONDS_MAX)
+        case "reset":
+            return proxy.reset() > 0
+        case "swallow":
+            return await proxy.swallow(cut.seconds) > 0
+    await proxy.delay(cut.seconds)
+    return True
+
+
+async def _outcome(
+    cluster: Cluster, crowd: Crowd, proxy: Proxy, made: Counter[str], gaps: list[float]
+) -> Outcome:
+    counts = await cluster.count()
+    complaints = complaints_of(cluster, crowd, gaps)
+    if not proxy.committed:
+        complaints.append("void: no COMMIT that took place was cut off from its answer")
+    figures = {
+        "acknowledged": len(cluster.ledger.acknowledged),
+        **{f"{kind}_cuts": made[kind] for kind in KINDS},
+        "committed_unanswered": proxy.committed,
+        "transactions_cut": len(cluster.logged("database_lost")),
+        "rescued": cluster.rescued,
+        "gap_p50_ms": milliseconds(percentile(gaps, 0.5)),
+        "gap_max_ms": milliseconds(max(gaps)),
+    }
+    return Outcome(counts, crowd.success, figures, complaints)
+
+
+_FULL: Final = Size(
+    replicas=2,
+    cuts=500,
+    long_cuts=5,
+    pause_seconds_max=0.6,
+    cut_seconds_max=1.0,
+    visitors_per_second=20.0,
+    lease_seconds=30.0,
+    wait_seconds=20.0,
+)
+_SMALL: Final = Size(
+    replicas=1,
+    cuts=12,
+    long_cuts=0,
+    pause_seconds_max=0.2,
+    cut_seconds_max=0.3,
+    visitors_per_second=15.0,
+    lease_seconds=10.0,
+    wait_seconds=3.0,
+)
+
+RUN: Final = Run(
+    "R9", "a network that resets, swallows, delays, and cuts at COMMIT", _SMALL, _FULL, play
+)
