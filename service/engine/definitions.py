@@ -8,7 +8,12 @@ from collections import OrderedDict
 from typing import Final
 
 from service.asl import StateMachine, compile_definition
-from service.engine.ports import DefinitionStore, Published, StateMachineDoesNotExist
+from service.engine.ports import (
+    Current,
+    DefinitionStore,
+    Published,
+    StateMachineDoesNotExist,
+)
 
 COMPILED_MAX: Final = 1_000
 
@@ -18,8 +23,7 @@ class Definitions:
 
     def __init__(self, store: DefinitionStore) -> None:
         self._store = store
-        self._currents: dict[str, bytes] = {}
-        self._roles: dict[str, str] = {}
+        self._currents: dict[str, Current] = {}
         self._publications = 0
         self._compiled: OrderedDict[bytes, StateMachine] = OrderedDict()
 
@@ -33,7 +37,7 @@ class Definitions:
             await self.refresh()
         if name not in self._currents:
             raise StateMachineDoesNotExist(name)
-        return await self.pinned(self._currents[name])
+        return await self.pinned(self._currents[name].sha256)
 
     async def pinned(self, definition: bytes) -> StateMachine:
         """Return the definition with this SHA-256."""
@@ -58,15 +62,13 @@ class Definitions:
 
     def role_arn(self, name: str) -> str | None:
         """Return the role that a machine was given, if it was."""
-        return self._roles.get(name)
+        current = self._currents.get(name)
+        return None if current is None else current.role_arn
 
     def take(self, name: str, machine: StateMachine, role_arn: str | None) -> None:
         """Let new executions of a machine take what the store has just been told."""
         self._keep(machine)
-        self._currents[name] = machine.sha256
-        self._roles.pop(name, None)
-        if role_arn is not None:
-            self._roles[name] = role_arn
+        self._currents[name] = Current(machine.sha256, role_arn)
         self._publications += 1
 
     async def learn(self, name: str, sha256: bytes, role_arn: str | None) -> StateMachine:
@@ -74,7 +76,7 @@ class Definitions:
         take it too, though another replica changed it a moment ago.
         """
         machine = await self.pinned(sha256)
-        if (self._currents.get(name), self._roles.get(name)) != (sha256, role_arn):
+        if self._currents.get(name) != (sha256, role_arn):
             self.take(name, machine, role_arn)
         return machine
 
@@ -87,9 +89,8 @@ class Definitions:
         """Learn what is current now. Raises Unavailable."""
         before = self._publications
         currents = await self._store.currents()
-        roles = await self._store.roles()
         if before == self._publications:  # else they may be of before this process published
-            self._currents, self._roles = dict(currents), dict(roles)
+            self._currents = dict(currents)
 
     async def publish_file(
         self, name: str, file: str, machine: StateMachine, *, edited: bool
@@ -99,7 +100,7 @@ class Definitions:
         published = await self._store.publish_file(
             name, file, machine.text, machine.sha256, edited=edited
         )
-        self._currents[name] = published.current
+        self._currents[name] = Current(published.current, self.role_arn(name))
         self._publications += 1
         return published
 

@@ -257,8 +257,8 @@ class Store(Protocol):
         ...
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
-        """Renew the worker's lease; return the database's clock and the keys of its signalled
-        executions.
+        """Renew the worker's lease; return the database's clock, the keys of its signalled
+        executions and who holds any.
         """
         ...
 
@@ -299,6 +299,8 @@ class Beat:
 
     now: datetime
     signalled: Sequence[Key]
+    holds: bool  # the worker itself has executions
+    others_hold: bool  # so has somebody else, alive or not
 
 
 class Machines(Protocol):
@@ -323,6 +325,13 @@ class Machines(Protocol):
         ...
 
 
+class Current(NamedTuple):
+    """What new executions of a machine take: a definition, and the role that it was given."""
+
+    sha256: bytes
+    role_arn: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Published:
     """What became of a file's content. `current` is the SHA-256 that new executions take."""
@@ -334,12 +343,8 @@ class Published:
 class DefinitionStore(Protocol):
     """The texts of definitions, and which of them each machine's new executions take."""
 
-    async def currents(self) -> Mapping[str, bytes]:
-        """Return the SHA-256 of the current definition of every machine, by name."""
-        ...
-
-    async def roles(self) -> Mapping[str, str]:
-        """Return the role of every machine that has one, by the machine's name."""
+    async def currents(self) -> Mapping[str, Current]:
+        """Return what new executions of every machine take, by the machine's name."""
         ...
 
     async def definition(self, sha256: bytes) -> str | None:

@@ -17,7 +17,7 @@ import structlog
 from service import metrics
 from service.engine.clock import DatabaseClock
 from service.engine.dispatch import CONCURRENT_TASKS_MAX
-from service.engine.ports import Store, Unavailable
+from service.engine.ports import Beat, Store, Unavailable
 from service.engine.worker import Worker
 
 log = structlog.get_logger()
@@ -68,10 +68,11 @@ class Rescuer:
             await pulse.wait()
             pulse.clear()
             try:
-                await self._beat()
+                beat = await self._beat()
                 if not self._is_finishing and self._is_regular():
-                    await self._worker.reconcile()
-                    if asyncio.get_running_loop().time() >= self._quiet_until:
+                    if beat.holds or self._worker.in_flight:
+                        await self._worker.reconcile()
+                    if beat.others_hold and asyncio.get_running_loop().time() >= self._quiet_until:
                         await self._rescue()
             except Unavailable as error:
                 log.warning("heartbeat_failed", reason=str(error))
@@ -87,7 +88,7 @@ class Rescuer:
         self._round_at = now + self.beat_seconds / 2
         return True
 
-    async def _beat(self) -> None:
+    async def _beat(self) -> Beat:
         asked_at = self._clock.mark()
         beat = await self._store.heartbeat(self._worker.id, self._lease_seconds)
         is_first = self._last_beat is None  # till then the clock goes by the machine's
@@ -100,6 +101,7 @@ class Rescuer:
         self.is_alive = True
         for key in beat.signalled:
             self._worker.nudge(key)
+        return beat
 
     def _pause(self) -> None:
         self.is_alive = False

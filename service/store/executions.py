@@ -180,9 +180,10 @@ class PostgresStore:
         return await self._database.first("bury", *key, epoch, error, cause) is not None
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
-        """Renew the worker's lease; return the clock and the keys of its signalled executions."""
+        """Renew the worker's lease; return the clock, what is signalled, and who holds any."""
         rows = await self._database.fetch("heartbeat", owner, lease_seconds, SIGNALLED_MAX)
-        return Beat(rows[0]["now"], [_key(row) for row in rows if row["id"] is not None])
+        first, signalled = rows[0], [_key(row) for row in rows if row["id"] is not None]
+        return Beat(first["now"], signalled, first["holds"], first["others_hold"])
 
     async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         """Claim executions of workers that are lost.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.engine.ports import Published
+from service.engine.ports import Current, Published
 from service.store.database import Database, Session
 
 
@@ -14,13 +14,10 @@ class DefinitionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def currents(self) -> Mapping[str, bytes]:
-        """Return the SHA-256 of the current definition of every machine, by name."""
-        return {row["name"]: row["current"] for row in await self._database.fetch("list_machines")}
-
-    async def roles(self) -> Mapping[str, str]:
-        """Return the role of every machine that has one, by the machine's name."""
-        return {row["name"]: row["role_arn"] for row in await self._database.fetch("list_roles")}
+    async def currents(self) -> Mapping[str, Current]:
+        """Return what new executions of every machine take, by the machine's name."""
+        rows = await self._database.fetch("list_machines")
+        return {row["name"]: Current(row["current"], row["role_arn"]) for row in rows}
 
     async def current(self, name: str) -> tuple[bytes, str] | None:
         """Return SHA-256 and text of what a machine's new executions take; None: unknown."""

@@ -21,6 +21,7 @@ from service.engine.ports import (
     Checkpoint,
     Claim,
     Clock,
+    Current,
     Effect,
     HistoryRow,
     Key,
@@ -154,7 +155,8 @@ class MemoryStore:
             now = self._clock.now()
             self.workers[owner] = WorkerRow(now, lease_seconds)
             signalled = [key for key in self._held_by(owner) if self.executions[key].is_signalled]
-            return Beat(now, signalled[:SIGNALLED_MAX])
+            holders = {row.at.owner for row in self.executions.values()} - {None}
+            return Beat(now, signalled[:SIGNALLED_MAX], owner in holders, bool(holders - {owner}))
 
     async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         """Claim executions of workers that are lost."""
@@ -368,13 +370,9 @@ class MemoryDefinitions:
         self._currents: dict[str, bytes] = {}
         self._published: set[tuple[str, bytes]] = set()
 
-    async def currents(self) -> Mapping[str, bytes]:
-        """Return the SHA-256 of the current definition of every machine, by name."""
-        return dict(self._currents)
-
-    async def roles(self) -> Mapping[str, str]:
-        """Return the role of every machine that has one: no file gives it any."""
-        return {}
+    async def currents(self) -> Mapping[str, Current]:
+        """Return what new executions of every machine take: no file gives one a role."""
+        return {name: Current(sha256) for name, sha256 in self._currents.items()}
 
     async def definition(self, sha256: bytes) -> str | None:
         """Return the text of a definition."""

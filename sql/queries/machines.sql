@@ -24,17 +24,10 @@ where m.name = $1
 -- name: list_machines
 select
     name,
-    current
-from machines
-where deleted_at is null
-
--- name: list_roles
-select
-    name,
+    current,
     role_arn
 from machines
 where deleted_at is null
-and role_arn is not null
 
 -- name: add_machine
 -- $1 name text, $2 sha256 bytea, $3 file text

@@ -2,6 +2,7 @@
 
 -- name: heartbeat
 -- Renew a worker's lease; one row with the clock, and one more for each signalled execution it holds.
+-- Whether there is anything to compare with or to rescue is told, too: mostly an idle service asks no more.
 -- $1 id uuid, $2 lease in seconds, $3 limit of signalled keys int
 with beat as (
     insert into workers (id, heartbeat_at, lease_seconds)
@@ -15,7 +16,10 @@ with beat as (
 select
     beat.heartbeat_at as now,
     e.bucket,
-    e.id
+    e.id,
+    exists (select from executions as x where x.owner = $1) as holds,
+    exists (select from executions as x where x.owner < $1)
+    or exists (select from executions as x where x.owner > $1) as others_hold
 from beat
 left join lateral (
     select

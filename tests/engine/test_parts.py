@@ -39,6 +39,7 @@ from service.engine.ports import (
     Beat,
     Claim,
     CoroutineHandler,
+    Current,
     Key,
     StateMachineDoesNotExist,
     Task,
@@ -380,7 +381,7 @@ class Texts(MemoryDefinitions):
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
-    async def currents(self) -> Mapping[str, bytes]:
+    async def currents(self) -> Mapping[str, Current]:
         currents = await super().currents()
         await self.may_answer.wait()
         return currents
@@ -515,7 +516,7 @@ class Leases:
         self._lost = lost
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:
-        return Beat(self.now, [])
+        return Beat(self.now, [], holds=True, others_hold=True)
 
     async def rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         self.rescues += 1

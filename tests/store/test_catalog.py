@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from service.engine.catalog import Created, Machine, MachineChange, MachineType, NewMachine
+from service.engine.ports import Current
 from service.store import Database, DefinitionRows, MachineRows
 from service.store import catalog as module
 
@@ -63,11 +64,10 @@ async def test_what_is_current_is_what_new_executions_take(
 ) -> None:
     await machines.create(new())
     definitions = DefinitionRows(database)
-    assert await definitions.currents() == {"flow": new().sha256}
-    assert await definitions.roles() == {"flow": "role"}
+    assert await definitions.currents() == {"flow": Current(new().sha256, "role")}
     assert await definitions.definition(new().sha256) == TEXT
     await machines.delete("flow")
-    assert (await definitions.currents(), await definitions.roles()) == ({}, {})
+    assert await definitions.currents() == {}
 
 
 async def test_only_what_changes_makes_a_revision_after_the_first(machines: MachineRows) -> None:

@@ -339,6 +339,20 @@ async def test_rescued_claims_are_counted(store: Any) -> None:
     assert same(await store.rescue(new_key().id, 30, 1)) == [claimed(row, 3, claims=2)]
 
 
+async def test_heartbeat_tells_who_holds_anything(store: Any) -> None:
+    async def told(owner: Any) -> tuple[bool, bool]:
+        beat = await store.heartbeat(owner, 30)
+        return beat.holds, beat.others_hold
+
+    rest = execution(resting(new_key(), due_at=FAR_OFF))
+    await insert(store, rest)
+    assert [await told(owner) for owner in (ALICE, BOB)] == [(False, False), (False, False)]
+    await insert(store, execution(checkpoint(new_key())))
+    assert [await told(owner) for owner in (ALICE, BOB)] == [(True, False), (False, True)]
+    await store.seize(BOB, [rest.first.key])
+    assert [await told(owner) for owner in (ALICE, BOB)] == [(True, True), (True, True)]
+
+
 async def test_heartbeat_goes_on(store: Any) -> None:
     first = await store.heartbeat(ALICE, 30)
     second = await store.heartbeat(ALICE, 30)

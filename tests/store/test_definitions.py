@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.engine.ports import Published
+from service.engine.ports import Current, Published
 from service.store import Database, DefinitionRows
 from service.store.memory import MemoryDefinitions
 
@@ -37,7 +37,7 @@ async def publish(definitions: Any, text: str, *, edited: bool = False) -> Publi
 async def test_new_file_is_published(definitions: Any) -> None:
     assert await definitions.currents() == {}
     assert await publish(definitions, OLD) == Published(True, digest(OLD))
-    assert await definitions.currents() == {"signup": digest(OLD)}
+    assert await definitions.currents() == {"signup": Current(digest(OLD))}
     assert await definitions.definition(digest(OLD)) == OLD
     assert await definitions.definition(digest(NEW)) is None
 
@@ -51,7 +51,7 @@ async def test_current_text_is_not_published_again(definitions: Any) -> None:
 async def test_text_that_was_never_there_is_published_at_start(definitions: Any) -> None:
     await publish(definitions, OLD)
     assert await publish(definitions, NEW) == Published(True, digest(NEW))
-    assert await definitions.currents() == {"signup": digest(NEW)}
+    assert await definitions.currents() == {"signup": Current(digest(NEW))}
     assert await definitions.definition(digest(OLD)) == OLD
 
 
@@ -59,7 +59,7 @@ async def test_older_build_starting_late_does_not_bring_its_text_back(definition
     await publish(definitions, OLD)
     await publish(definitions, NEW)
     assert await publish(definitions, OLD) == Published(False, digest(NEW))
-    assert await definitions.currents() == {"signup": digest(NEW)}
+    assert await definitions.currents() == {"signup": Current(digest(NEW))}
 
 
 async def test_edit_under_a_running_service_may_bring_a_text_back(definitions: Any) -> None:
@@ -73,7 +73,10 @@ async def test_machines_are_apart(definitions: Any) -> None:
     await publish(definitions, OLD)
     await definitions.publish_file("resend", "r.asl.json", OLD, digest(OLD), edited=False)
     await definitions.publish_file("resend", "r.asl.json", NEW, digest(NEW), edited=False)
-    assert await definitions.currents() == {"signup": digest(OLD), "resend": digest(NEW)}
+    assert await definitions.currents() == {
+        "signup": Current(digest(OLD)),
+        "resend": Current(digest(NEW)),
+    }
 
 
 async def test_replicas_that_start_together_publish_once(database: Database) -> None:
