@@ -34,6 +34,7 @@ from service.engine.engine import Engine, Settings
 from service.engine.express import Express
 from service.engine.ports import Answer, CoroutineHandler, Task, Unavailable
 from service.engine.random import SystemRandom
+from service.engine.timers import Timers
 from service.engine.turn import Surroundings
 from service.mail import MailUnavailable, SmtpTransport, Templates, parse_mailbox
 from service.store import (
@@ -227,6 +228,7 @@ class Service:
                 retention_days=config.retention_days,
             ),
             self._arns,
+            Timers(self._clock),
             hint=self._notifier.notify,
             files=None if config.buckets_dir is None else FolderBuckets(config.buckets_dir),
         )

@@ -12,8 +12,7 @@ from typing import Final
 import structlog
 
 from service import metrics
-from service.engine.ports import Clock, Store, Unavailable
-from service.engine.timers import Timers
+from service.engine.ports import Clock, Pulses, Store, Unavailable
 from service.engine.worker import Worker
 
 log = structlog.get_logger()
@@ -25,7 +24,7 @@ POLL_SECONDS: Final = 1.0
 class Claimer:
     """Claims what is due, never more than there is room for."""
 
-    def __init__(self, worker: Worker, store: Store, timers: Timers, clock: Clock) -> None:
+    def __init__(self, worker: Worker, store: Store, timers: Pulses, clock: Clock) -> None:
         self._worker = worker
         self._store = store
         self._timers = timers

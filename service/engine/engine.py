@@ -29,10 +29,10 @@ from service.engine.ports import (
     ExecutionDoesNotExist,
     InvalidExecutionInput,
     Key,
+    Pulses,
     Unavailable,
 )
 from service.engine.rescuer import Rescuer
-from service.engine.timers import Timers
 from service.engine.turn import Request, Surroundings
 from service.engine.worker import Worker
 
@@ -66,6 +66,7 @@ class Engine:
         clock: DatabaseClock,
         settings: Settings,
         arns: Arns,
+        timers: Pulses,
         *,
         hint: Callable[[UUID], None] = lambda owner: None,
         files: ItemFiles | None = None,
@@ -77,7 +78,7 @@ class Engine:
         self._surroundings = surroundings
         self._settings = settings
         self._worker = Worker(self.id, store, definitions, surroundings, arns)
-        self._timers = Timers(clock)
+        self._timers = timers
         self._worker.rested = self._timers.arm
         self._worker.hinted = hint
         self._express = Express(surroundings, self.request)

@@ -9,6 +9,7 @@ not granted in time or a deadlock, `Rejected` for data the database refuses.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -370,6 +371,31 @@ class Clock(Protocol):
 
     def observe(self, now: datetime) -> None:
         """Be told of a moment that the database has seen: `now` never answers less again."""
+        ...
+
+
+class Pulses(Protocol):
+    """What wakes the engine's loops: regular pulses, and one for the next due time."""
+
+    @property
+    def due(self) -> asyncio.Event:
+        """Return what is set at the moment armed; whoever waits for it clears it."""
+        ...
+
+    def open(self) -> None:
+        """Begin, on the running loop."""
+        ...
+
+    def close(self) -> None:
+        """End; no pulse comes after this."""
+        ...
+
+    def every(self, name: str, seconds: float, pulse: asyncio.Event | None = None) -> asyncio.Event:
+        """Return an event (this one, if given) that is set every so many seconds."""
+        ...
+
+    def arm(self, due_at: datetime) -> None:
+        """See to it that `due` is set at this moment, if nothing earlier is armed already."""
         ...
 
 

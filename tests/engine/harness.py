@@ -17,6 +17,7 @@ from service.engine.engine import Engine, Settings
 from service.engine.ids import key_of
 from service.engine.ports import Answer, CoroutineHandler, Effect, EffectHandler, Handler, Key, Task
 from service.engine.random import SystemRandom
+from service.engine.timers import Timers
 from service.engine.turn import OnEnded, Surroundings
 from service.store import Database, DefinitionRows, PostgresStore, migrate
 
@@ -122,6 +123,7 @@ async def bench(
         clock,
         Settings(lease_seconds=lease_seconds, shutdown_seconds=2.0),
         Arns(),
+        Timers(clock),
     )
     await engine.open()
     try:

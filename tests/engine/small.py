@@ -20,6 +20,7 @@ from service.engine.ids import key_of
 from service.engine.map_ports import ItemFiles
 from service.engine.ports import Beat, Checkpoint, Claim, Effect, Key
 from service.engine.random import SystemRandom
+from service.engine.timers import Timers
 from service.engine.turn import OnEnded, Surroundings
 from service.store import MemoryStore
 from service.store.memory import ExecutionRow, MemoryDefinitions, MemoryTransaction
@@ -174,6 +175,7 @@ async def small(
         clock,
         Settings(lease_seconds=lease_seconds, shutdown_seconds=shutdown_seconds),
         Arns(),
+        Timers(clock),
         files=files,
     )
     async with asyncio.timeout(TEST_SECONDS_MAX):
