@@ -170,7 +170,12 @@ class Batch:
         for standing in await tx.standing(keys):
             claim = standing.claim
             turn = self.turns.get(claim.key)
-            if turn is not None and turn.standing_epoch == claim.epoch:
+            if turn is not None and turn.standing_epoch != claim.epoch:
+                # Its row was not locked, and is another's by now. It must not be saved beside the
+                # turn that the signal leads to: one key would have two checkpoints.
+                self.lost.append(self.turns.pop(claim.key))
+                turn = None
+            if turn is not None:
                 _guard(turn, partial(turn.signal, has_mark=claim.is_signalled))
                 touched.append(turn)
                 continue

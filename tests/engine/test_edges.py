@@ -438,6 +438,54 @@ async def test_a_signal_goes_on_at_once_though_memory_holds_what_the_execution_w
         assert (await s.ended(key)).status == "SUCCEEDED"
 
 
+async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_the_same_batch() -> (
+    None
+):
+    # Found by the simulation (D1): the history of both steps was lost with the one left out.
+    may_end = asyncio.Event()
+
+    async def work(input: Json, task: Task) -> Json:
+        if task.execution.bucket:
+            await may_end.wait()
+        return {}
+
+    flow = definition("Work", Work=task("work", Next="Rest"), Rest=LONG_WAIT, After=AFTER)
+    handlers = Handlers({"work": work, "after": nothing})
+    async with small(handlers, machines={"flow": flow}) as s:
+        model, key = await s.start("flow"), s.key(2)
+        await until(lambda: s.at(model).due_at is not None)
+        await s.engine.start("flow", str(key.id), {}, key=key)
+        await until(lambda: len(handlers.performed) == 2)
+        s.store.may_begin.clear()
+        before = asyncio.create_task(s.engine.request(ping()))  # holds up what comes after it
+        await until(lambda: s.engine._worker.lanes.committers[0]._under_way)
+        may_end.set()
+        await until(lambda: s.engine._worker._tenures[key].is_queued)
+        signal = asyncio.create_task(s.engine.request(ping(), signal=lambda row: key))
+        await asyncio.sleep(0)
+        _go_on_elsewhere(s, key, model)
+        s.store.may_begin.set()
+        await asyncio.gather(before, signal)
+        assert (await s.ended(key)).status == "SUCCEEDED"
+        assert await s.types(key) == [
+            "ExecutionStarted",
+            *_of_a_task,
+            "WaitStateEntered",
+            "WaitStateExited",
+            *_of_a_task,
+            "ExecutionSucceeded",
+        ]
+
+
+_of_a_task = (
+    "TaskStateEntered",
+    "LambdaFunctionScheduled",
+    "LambdaFunctionStarted",
+    "LambdaFunctionSucceeded",
+    "TaskStateExited",
+)
+
+
 @pytest.mark.parametrize("task_ends", ["before the signal is noticed", "after it"])
 async def test_a_signal_that_another_process_stored_loses_nothing_of_the_task_under_way(
     task_ends: str,
@@ -476,6 +524,15 @@ def _remember(engine: Engine, key: Key, s: Small) -> None:
     assert machine is not None
     about = worker.about("flow", str(key.id), {}, s.row(key).started_at)
     worker._tenures[key] = Tenure(key, 1, machine, str(key.id), Execution.new(about))
+
+
+def _go_on_elsewhere(s: Small, key: Key, model: Key) -> None:
+    """Let an execution's row stand as if another worker had taken it as far as its model is."""
+    at = s.at(model)
+    s.store.put(key, epoch=at.epoch + 1, owner=None, due_at=at.due_at, document=at.document)
+    for (owner, first_event_id), events in list(s.store.history.items()):
+        if owner == model:
+            s.store.history[key, first_event_id] = events
 
 
 def _due_at_once(document: bytes) -> bytes:
