@@ -68,11 +68,12 @@ class Rescuer:
             await pulse.wait()
             pulse.clear()
             try:
+                began = asyncio.get_running_loop().time()
                 beat = await self._beat()
                 if not self._is_finishing and self._is_regular():
                     if beat.holds or self._worker.in_flight:
                         await self._worker.reconcile()
-                    if beat.others_hold and asyncio.get_running_loop().time() >= self._quiet_until:
+                    if beat.others_hold and self._may_rescue(began):
                         await self._rescue()
             except Unavailable as error:
                 log.warning("heartbeat_failed", reason=str(error))
@@ -80,6 +81,15 @@ class Rescuer:
             except Exception:
                 log.exception("heartbeat_failed")
                 self._pause()
+
+    def _may_rescue(self, began: float) -> bool:
+        """Tell whether a heartbeat that is stale now means a worker that is lost.
+
+        Not when this process was stopped since its own beat of a lease ago: what it missed may have
+        been an outage. Its next beat notices that.
+        """
+        now = asyncio.get_running_loop().time()
+        return now >= self._quiet_until and now - began < self._lease_seconds
 
     def _is_regular(self) -> bool:
         now = asyncio.get_running_loop().time()

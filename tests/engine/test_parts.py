@@ -547,6 +547,36 @@ async def test_whoever_was_stopped_for_a_lease_rescues_nobody_before_another_has
     assert leases.rescues == rescues
 
 
+async def test_whoever_was_stopped_between_its_beat_and_the_rescue_rescues_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Found by the simulation (D1): what was missed may have been an outage that all others had.
+    leases = Leases()
+    loop, stopped_seconds = asyncio.get_running_loop(), 0.0
+    time_without_stop = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time_without_stop() + stopped_seconds, raising=False)
+
+    goes_on = asyncio.Event()
+
+    async def stopped() -> None:
+        nonlocal stopped_seconds
+        stopped_seconds = 31.0
+        goes_on.set()
+
+    worker = SimpleNamespace(id=UUID(int=1), slots=10, nudge=None, reconcile=stopped)
+    rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
+    await rescuer.open()
+    rescuer._quiet_until = 0.0
+    pulse = asyncio.Event()
+    running = asyncio.ensure_future(rescuer.run(pulse))
+    pulse.set()
+    await goes_on.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    await asyncio.wait([running])
+    assert leases.rescues == 0
+
+
 class Owned:
     """A store of which only the rows are asked that a worker owns."""
 
