@@ -122,7 +122,9 @@ class Rescuer:
 
     async def _rescue(self) -> None:
         while (room := min(self._worker.slots, RESCUES_AT_ONCE)) > 0:
-            claims = await self._store.rescue(self._worker.id, self._lease_seconds, room)
+            claims = await self._worker.claimed(
+                self._store.rescue(self._worker.id, self._lease_seconds, room)
+            )
             if claims:
                 metrics.RESCUES.inc(len(claims))
                 log.warning("executions_rescued", count=len(claims))

@@ -10,7 +10,7 @@ when its committer has room becomes one turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -93,6 +93,8 @@ class Worker:
         self.tenures_max = tenures_max
         self._tenures: dict[Key, Tenure] = {}
         self.quarantine = Quarantine(store, self._adopt, self._bury, self._note_room)
+        # For each question under way: what has left memory since, and in which epoch.
+        self._departures: list[dict[Key, int]] = []
         self._background: set[asyncio.Task[None]] = set()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
@@ -152,6 +154,20 @@ class Worker:
         self._tenures[tenure.key] = tenure
         self._note_room()
         self.lanes.submit(turn)
+
+    async def claimed(self, asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
+        """Return the store's answer without what is over by the time that it arrives.
+
+        While it is under way another question may bring the same row into memory, where it goes on
+        and leaves again. Taken up from the older answer, it would be performed twice.
+        """
+        left: dict[Key, int] = {}
+        self._departures.append(left)
+        try:
+            claims = await asked
+        finally:
+            self._departures = [other for other in self._departures if other is not left]
+        return [claim for claim in claims if claim.epoch >= left.get(claim.key, 0)]
 
     async def adopt(
         self, claims: Sequence[Claim], *events: Event, are_suspects: bool = False
@@ -308,7 +324,7 @@ class Worker:
     async def _take_up(self, key: Key) -> None:
         """Go on with an execution from its row, if this worker holds it."""
         try:
-            await self.adopt(await self._store.claim_owned(self.id, [key]))
+            await self.adopt(await self.claimed(self._store.claim_owned(self.id, [key])))
         except (Unavailable, Contended) as error:
             # The next reconciliation finds it.
             log.warning("execution_not_taken_up", execution=str(key.id), reason=str(error))
@@ -380,7 +396,7 @@ class Worker:
             if key not in accounted_for and before.get(key) != epoch
         ]
         if strange:
-            await self.adopt(await self._store.claim_owned(self.id, strange))
+            await self.adopt(await self.claimed(self._store.claim_owned(self.id, strange)))
 
     # What is performed
 
@@ -456,6 +472,8 @@ class Worker:
         """Let an execution leave memory; whatever is still performed for it is cancelled."""
         if self.holds(tenure):
             del self._tenures[tenure.key]
+            for left in self._departures:
+                left[tenure.key] = tenure.epoch
         if tenure.timer is not None:
             tenure.timer.cancel()
         for task in tenure.performing.values():

@@ -14,9 +14,11 @@ import pytest
 from service.asl import Execution, Json, Signalled, StateMachine
 from service.engine import committer
 from service.engine import turn as turns
+from service.engine.clock import DatabaseClock
 from service.engine.engine import Engine
 from service.engine.ports import (
     Answer,
+    Claim,
     Contended,
     Effect,
     EffectHandler,
@@ -28,11 +30,12 @@ from service.engine.ports import (
 from service.engine.quarantine import DEATHS_MAX
 from service.engine.turn import Tenure
 from tests.engine.harness import Handlers, definition, task
-from tests.engine.small import Small, small, until
+from tests.engine.small import FaultyStore, Small, small, until
 
 SLOW = task("slow", End=True)
 LONG_WAIT = {"Type": "Wait", "Seconds": 3600, "Next": "After"}
 AFTER = task("after", End=True)
+LAST_WAIT = {"Type": "Wait", "Seconds": 3600, "End": True}
 RESTING = definition("Rest", Rest={"Type": "Wait", "Seconds": 3600, "End": True})
 TWO_WAITS = definition(
     "First",
@@ -436,6 +439,52 @@ async def test_a_signal_goes_on_at_once_though_memory_holds_what_the_execution_w
         _remember(s.engine, key, s)
         await s.engine.request(ping(), signal=lambda row: key)
         assert (await s.ended(key)).status == "SUCCEEDED"
+
+
+class SlowAnswers(FaultyStore):
+    """A store whose answers to two questions are under way until a test lets them arrive."""
+
+    def __init__(self, clock: DatabaseClock) -> None:
+        super().__init__(clock)
+        self.may_read = asyncio.Event()
+        self.has_read = asyncio.Event()
+        self.may_arrive = asyncio.Event()
+
+    async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
+        await self.may_read.wait()
+        return await super().owned(owner)
+
+    async def claim_owned(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        claims = await super().claim_owned(owner, keys)
+        self.has_read.set()
+        await self.may_arrive.wait()
+        return claims
+
+
+async def test_a_row_read_before_its_own_step_was_committed_is_not_taken_up_after_it() -> None:
+    # Found by the simulation (D1): a start right after a reconciliation had looked at memory was
+    # read as nobody's, and its mail sent again when that answer came after the step was over.
+    may_end = asyncio.Event()
+
+    async def work(input: Json, task: Task) -> Json:
+        await may_end.wait()
+        return {}
+
+    store = SlowAnswers(DatabaseClock())
+    handlers = Handlers({"work": work})
+    flow = definition("Work", Work=task("work", Next="Rest"), Rest=LAST_WAIT)
+    async with small(handlers, store=store, machines={"flow": flow}) as s:
+        reconciled = asyncio.create_task(s.engine._worker.reconcile())
+        await asyncio.sleep(0)
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        store.may_read.set()
+        await store.has_read.wait()
+        may_end.set()
+        await until(lambda: s.at(key).due_at is not None)
+        store.may_arrive.set()
+        await reconciled
+        assert (s.engine.in_flight, len(handlers.performed)) == (0, 1)
 
 
 async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_the_same_batch() -> (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
@@ -527,12 +527,18 @@ async def _nothing(**_: object) -> None:
     return None
 
 
+async def _same(asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
+    return await asked
+
+
 @pytest.mark.parametrize(("passed_seconds", "rescues"), [(6.0, 1), (31.0, 0)])
 async def test_whoever_was_stopped_for_a_lease_rescues_nobody_before_another_has_passed(
     passed_seconds: float, rescues: int
 ) -> None:
     leases = Leases()
-    worker = SimpleNamespace(id=UUID(int=1), slots=10, nudge=None, reconcile=_nothing)
+    worker = SimpleNamespace(
+        id=UUID(int=1), slots=10, nudge=None, reconcile=_nothing, claimed=_same
+    )
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0  # the quiet lease after its start has passed
@@ -563,7 +569,7 @@ async def test_whoever_was_stopped_between_its_beat_and_the_rescue_rescues_nobod
         stopped_seconds = 31.0
         goes_on.set()
 
-    worker = SimpleNamespace(id=UUID(int=1), slots=10, nudge=None, reconcile=stopped)
+    worker = SimpleNamespace(id=UUID(int=1), slots=10, nudge=None, reconcile=stopped, claimed=_same)
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0
