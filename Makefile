@@ -35,6 +35,7 @@ check: lint type ## what CI runs: format, lint, import arrows, types, tests
 	@$(BIN)/python -m pytest $(ARGS)
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-core; \
 	else echo "NOT TESTED: the compiled core, as there is no C compiler here."; fi
+	@$(MAKE) --no-print-directory faults ARGS="D1 --seed 0 --seeds 2000"
 
 fmt: setup ## format the code and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)

@@ -27,7 +27,7 @@ def main() -> int:
     for name in asked.names:
         try:
             run = run_named(name)
-            size = run.size(asked.size, dict(pair.split("=", 1) for pair in asked.set))
+            size = run.size(asked.size, dict(pair.split("=", 1) for pair in _changes(asked)))
         except (LookupError, ValueError) as error:
             parser.error(str(error))
         if (missing := run.missing()) is not None:
@@ -42,6 +42,11 @@ def main() -> int:
     return code
 
 
+def _changes(asked: argparse.Namespace) -> list[str]:
+    changes: list[str] = asked.set
+    return changes if asked.seeds is None else [*changes, f"seeds={asked.seeds}"]
+
+
 def _parser() -> argparse.ArgumentParser:
     runs = "\n".join(f"  {run.name:4} {run.title}" for run in RUNS)
     parser = argparse.ArgumentParser(
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("names", nargs="+", metavar="NAME", help="which runs to play, in turn")
     parser.add_argument("--seed", type=int, help="repeats a run's choices; random unless given")
     parser.add_argument("--size", choices=("small", "full"), default="full")
+    parser.add_argument("--seeds", type=int, help="of D1 and M1: how many, from the seed on")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=NUMBER",
         help="another number in the size, such as kills=30; may be given again",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from tests.faults import (
+    d01_simulation,
+    m01_mutants,
     r01_kills,
     r02_points,
     r03_stops,
@@ -39,6 +41,8 @@ RUNS: Final[tuple[Run[Any], ...]] = (
     r15_changes.RUN,
     r16_terms.RUN,
     r17_million.RUN,
+    d01_simulation.RUN,
+    m01_mutants.RUN,
 )
 
 
