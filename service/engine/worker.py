@@ -390,13 +390,19 @@ class Worker:
             if in_doubt(key) and tenure is not None and not tenure.epoch:
                 tenure.epoch = standing[key]  # its start was committed after all
         accounted_for = queued | {claim.key for claim in self.quarantine.suspects}
-        strange = [
-            key
-            for key, epoch in standing.items()
-            if key not in accounted_for and before.get(key) != epoch
-        ]
+        strange: dict[Key, Tenure | None] = {}
+        for key, epoch in standing.items():
+            held = self._tenures.get(key)
+            if key in accounted_for or before.get(key) == epoch:
+                continue
+            # What has come into memory or gone on since is newer than what was read.
+            if held is None or (
+                held.epoch == before.get(key) and (not held.is_queued or in_doubt(key))
+            ):
+                strange[key] = held
         if strange:
-            await self.adopt(await self.claimed(self._store.claim_owned(self.id, strange)))
+            claims = await self.claimed(self._store.claim_owned(self.id, [*strange]))
+            await self.adopt([c for c in claims if self._tenures.get(c.key) is strange[c.key]])
 
     # What is performed
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 import pytest
@@ -461,30 +461,53 @@ class SlowAnswers(FaultyStore):
         return claims
 
 
-async def test_a_row_read_before_its_own_step_was_committed_is_not_taken_up_after_it() -> None:
-    # Found by the simulation (D1): a start right after a reconciliation had looked at memory was
-    # read as nobody's, and its mail sent again when that answer came after the step was over.
-    may_end = asyncio.Event()
+@dataclass
+class Work:
+    """A handler that goes on when a test lets it."""
 
-    async def work(input: Json, task: Task) -> Json:
-        await may_end.wait()
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+    flow: str = definition("Work", Work=task("work", Next="Rest"), Rest=LAST_WAIT)
+
+    async def run(self, input: Json, task: Task) -> Json:
+        await self.may_end.wait()
         return {}
 
-    store = SlowAnswers(DatabaseClock())
-    handlers = Handlers({"work": work})
-    flow = definition("Work", Work=task("work", Next="Rest"), Rest=LAST_WAIT)
-    async with small(handlers, store=store, machines={"flow": flow}) as s:
-        reconciled = asyncio.create_task(s.engine._worker.reconcile())
+
+async def test_a_start_while_memory_is_compared_with_the_rows_is_performed_once() -> None:
+    # Found by the simulation (D1), in a story without faults: the row was read as nobody's.
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        compared = asyncio.create_task(s.engine._worker.reconcile())
         await asyncio.sleep(0)
-        key = await s.start("flow")
+        await s.start("flow")
         await until(lambda: handlers.performed)
         store.may_read.set()
+        store.may_arrive.set()
+        await compared
+        await asyncio.sleep(0)
+        assert (store.has_read.is_set(), len(handlers.performed)) == (False, 1)
+
+
+async def test_a_row_read_before_its_step_was_committed_is_not_taken_up_after_it() -> None:
+    # Found by the simulation (D1): its mail was sent again when that answer came after the step.
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    store.may_read.set()
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        worker = s.engine._worker
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        worker._forget(worker._tenures[key])  # as if it were claimed, and the answer under way
+        compared = asyncio.create_task(worker.reconcile())
         await store.has_read.wait()
-        may_end.set()
+        await worker.adopt([s.store.as_claim(key)])
+        work.may_end.set()
         await until(lambda: s.at(key).due_at is not None)
         store.may_arrive.set()
-        await reconciled
-        assert (s.engine.in_flight, len(handlers.performed)) == (0, 1)
+        await compared
+        await asyncio.sleep(0)
+        assert (s.engine.in_flight, len(handlers.performed)) == (0, 2)
 
 
 async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_the_same_batch() -> (
