@@ -124,7 +124,14 @@ def _shares(first: int, seeds: int) -> Iterator[tuple[int, int]]:
 
 
 def _outcome(tally: Tally, size: Size) -> Outcome:
-    counts = Counts(dup_mail=tally.seen["dup_mail"])
+    seen = tally.seen
+    counts = Counts(
+        executions=seen["executions"],
+        verified=seen["verified"],
+        expired=seen["expired"],
+        dup_mail=seen["dup_mail"],
+        histories_replayed=seen["executions"],
+    )
     for name, stories in tally.wrong.items():
         if name in FAULTS:
             setattr(counts, name, stories)

@@ -23,13 +23,9 @@ from service.engine.ports import (
     Unavailable,
 )
 from service.store.memory_map_runs import MemoryMapRuns
-from tests.simulation.deterministic.database import (
-    IDLE_SECONDS_MAX,
-    LOCK_PATIENCE_MS,
-    ModelDatabase,
-    Session,
-)
+from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.network import Network
+from tests.simulation.deterministic.tables import IDLE_SECONDS_MAX, LOCK_PATIENCE_MS, Session
 from tests.simulation.deterministic.world import Process
 
 

@@ -16,7 +16,8 @@ import structlog
 
 from service.engine.ports import Key
 from service.store.memory import MemoryDefinitions
-from tests.simulation.deterministic.database import ModelDatabase, at_once
+from tests.simulation.deterministic.books import Books
+from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.faults import (
     CLOCK,
     FAULTS_END_AT,
@@ -32,11 +33,12 @@ from tests.simulation.deterministic.faults import (
     Schedule,
 )
 from tests.simulation.deterministic.flows import machines
-from tests.simulation.deterministic.judge import Books, Judge, Verdict, waits_for_nobody
+from tests.simulation.deterministic.judge import Judge, Verdict, waits_for_nobody
 from tests.simulation.deterministic.network import EVERYBODY, Network
 from tests.simulation.deterministic.outside import Outside
 from tests.simulation.deterministic.replica import Node, simulated_machine
 from tests.simulation.deterministic.story import Story
+from tests.simulation.deterministic.tables import at_once
 from tests.simulation.deterministic.visitors import Visitors
 from tests.simulation.deterministic.world import NoEnd, Process, World
 

@@ -31,7 +31,7 @@ from service.store.accounts import Contact
 from service.store.memory import MemoryDefinitions
 from service.tasks import ACCOUNT_TASKS, EmailTasks, MailSettings, Registry, close_ended
 from tests.simulation.deterministic.client import RemoteStore
-from tests.simulation.deterministic.database import TALLY, ModelDatabase
+from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.faults import LEASE_SECONDS
 from tests.simulation.deterministic.flows import (
     FAILURES_OF_THE_STUBBORN,
@@ -43,6 +43,7 @@ from tests.simulation.deterministic.flows import (
 )
 from tests.simulation.deterministic.network import Network
 from tests.simulation.deterministic.outside import Letter, Outside
+from tests.simulation.deterministic.tables import TALLY
 from tests.simulation.deterministic.world import Process
 
 SECRET: Final = b"a key of the simulation, long enough"

@@ -11,9 +11,10 @@ import pytest
 
 from service.engine.ports import Contended, Effect, Key, Unavailable
 from tests.simulation.deterministic.client import RemoteStore
-from tests.simulation.deterministic.database import TALLY, ModelDatabase
+from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.faults import LATE, LOSE, REFUSE, Fault, Schedule
 from tests.simulation.deterministic.network import Network
+from tests.simulation.deterministic.tables import TALLY
 from tests.simulation.deterministic.world import NoEnd, Process, World
 
 KEY = Key(7, UUID(int=7))
