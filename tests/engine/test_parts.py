@@ -627,7 +627,7 @@ async def test_what_is_rescued_is_suspected_unless_it_is_too_much(
         taken.append((len(claims), are_suspects))
 
     worker = SimpleNamespace(
-        id=UUID(int=1), slots=1_000, nudge=None, reconcile=_nothing, adopt=adopt
+        id=UUID(int=1), slots=1_000, nudge=None, reconcile=_nothing, adopt=adopt, claimed=_same
     )
     leases = Leases([SimpleNamespace()] * count)  # type: ignore[list-item]
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
