@@ -188,7 +188,8 @@ class Tables:
         now = self.clock.now()
         self.workers[owner] = WorkerRow(now, lease_seconds)
         signalled = [k for k, row in self.rows() if row.at.owner == owner and row.is_signalled]
-        return Beat(now, signalled)
+        holders = {row.at.owner for _, row in self.rows()} - {None}
+        return Beat(now, signalled, owner in holders, bool(holders - {owner}))
 
     def _rescue(self, owner: UUID, lease_seconds: float, limit: int) -> Sequence[Claim]:
         lost = [
