@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 BALLAST: Final = "ballast"
@@ -53,6 +54,16 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[Disk]:
         yield Disk(folder)
     finally:
         _run("umount", "--lazy", folder)
+
+
+def missing() -> str | None:
+    """Return why no file system can be mounted here; None when it can."""
+    with TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder), megabytes=1):
+                return None
+        except CannotMount as error:
+            return f"no file system can be mounted here: {error}"
 
 
 def _run(*command: str | Path) -> str | None:

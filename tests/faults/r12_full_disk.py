@@ -26,7 +26,7 @@ import asyncpg
 from tests.e2e.visitors import Signup
 from tests.faults.cluster import Cluster, open_cluster
 from tests.faults.crowd import Crowd
-from tests.faults.disk import Disk, small_disk
+from tests.faults.disk import Disk, missing, small_disk
 from tests.faults.postgres import Server, server_folder
 from tests.faults.run import Outcome, Run, Stage, milliseconds
 from tests.faults.steady import complaints_of, gap_seconds, steady
@@ -185,4 +185,4 @@ _SMALL: Final = Size(
     wait_seconds=5.0,
 )
 
-RUN: Final = Run("R12", "a full disk, which is freed again", _SMALL, _FULL, play)
+RUN: Final = Run("R12", "a full disk, which is freed again", _SMALL, _FULL, play, missing=missing)
