@@ -273,7 +273,8 @@ class Ledger:
         self, row: asyncpg.Record, events: Sequence[HistoryEvent], machine: StateMachine
     ) -> str | None:
         if not _is_whole(events):
-            return "ids that are not 1..n, or a broken chain"
+            ids = " ".join(f"{event.id}<{event.previous_event_id}" for event in events)
+            return f"ids that are not 1..n, or a broken chain: {ids}"
         arns = Arns()
         role = (events[0].details or {}).get("roleArn") if events else None
         about = About(
