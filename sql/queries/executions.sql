@@ -144,7 +144,8 @@ returning
 -- name: save
 -- Write checkpoints, in the order given, which is sorted by key, and append their history. What is no
 -- longer as the step found it is left out: another worker has it, or it was signalled meanwhile. So a step
--- without effects needs no lock before.
+-- without effects needs no lock before. That is asked of the row once more: of one that it had to wait for,
+-- servers older than 15.15, 16.11, 17.7 and 18.1 do not compare the ctid again.
 -- Arrays: $1 ordinal, $2 bucket, $3 id, $4 epoch, $5 status, $6 due_at, $7 owner, $8 checkpoint, $9 output,
 -- $10 error, $11 cause, $12 stopped_at, $13 signalled, $14 first_event_id, $15 events
 with written as (
@@ -185,6 +186,8 @@ with written as (
         ) as x
     ) as s
     where e.ctid = s.place
+    and e.epoch = s.epoch - 1
+    and e.signalled = s.signalled
     returning
         s.ordinal,
         e.bucket,
