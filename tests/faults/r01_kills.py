@@ -139,9 +139,11 @@ _SMALL: Final = Size(
     lease_seconds=1.5,
     pause_seconds_min=0.0,
     pause_seconds_max=1.0,
-    wait_seconds=4.0,
+    wait_seconds=6.0,
     takeover_seconds_max=0.0,
 )
+# Dead for most of the time on a slow machine: the wait must be longer than several restarts, or
+# whoever clicks promptly comes too late, and the run is void.
 _LONE: Final = Size(
     replicas=1,
     kills=10,
@@ -149,7 +151,7 @@ _LONE: Final = Size(
     lease_seconds=0.5,
     pause_seconds_min=0.0,
     pause_seconds_max=1.0,
-    wait_seconds=4.0,
+    wait_seconds=12.0,
     takeover_seconds_max=0.0,
 )
 
