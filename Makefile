@@ -32,8 +32,11 @@ test: .venv/test.stamp ## the whole test suite, on an embedded PostgreSQL or on 
 e2e: .venv/test.stamp ## only the tests that run the service as a process
 	@$(BIN)/python -m pytest -m e2e $(ARGS)
 
+# The suite of `make test` in two halves, side by side: what waits for processes, and what computes.
 check: lint type ## what CI runs: format, lint, import arrows, types, tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@mkdir -p build; $(BIN)/python -m pytest -m e2e -p no:cacheprovider >build/e2e.log 2>&1 & e2e=$$!; \
+	$(BIN)/python -m pytest -m "not e2e"; rest=$$?; \
+	wait $$e2e; processes=$$?; cat build/e2e.log; [ $$rest = 0 ] && [ $$processes = 0 ]
 	@if command -v cc >/dev/null; then $(MAKE) --no-print-directory test-core; \
 	else echo "NOT TESTED: the compiled core, as there is no C compiler here."; fi
 	@$(MAKE) --no-print-directory faults ARGS="D1 --seed 0 --seeds 2000"

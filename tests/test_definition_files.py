@@ -15,7 +15,13 @@ from service import definition_files
 from service.asl import InvalidDefinition, Problem, StateMachine, compile_definition
 from service.definition_files import FILE_BYTES_MAX, DefinitionFiles, read_definition
 from service.engine.definitions import Definitions
-from service.engine.ports import Contended, Published, StateMachineDoesNotExist, Unavailable
+from service.engine.ports import (
+    Contended,
+    Current,
+    Published,
+    StateMachineDoesNotExist,
+    Unavailable,
+)
 from service.store.memory import MemoryDefinitions
 from tests.engine.harness import definition, task
 from tests.engine.small import until
@@ -57,7 +63,7 @@ class Watched:
         """Return once new executions take the definition that starts there."""
         sha256 = {"Old": OLD, "New": NEW}[start_at]
         wanted = compile_definition(sha256).sha256
-        await until(lambda: self.definitions._currents.get("flow") == wanted)
+        await until(lambda: self.definitions._currents.get("flow") == Current(wanted))
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[asyncio.Task[None]]:
