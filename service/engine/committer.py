@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from uuid import UUID
 
@@ -39,11 +38,11 @@ from service.engine.ports import (
     Store,
     Unavailable,
 )
+from service.engine.queue import UnitQueue, caller_of
 from service.engine.turn import Request, Turn, Unit
 
 log = structlog.get_logger()
 
-BATCH_UNITS_MAX: Final = 200
 QUEUE_UNITS_MAX: Final = 20_000
 LOCK_PATIENCE_MS: Final = 200
 # A batch is split because a lock was not granted; the halves must not wait as long again, eight
@@ -71,7 +70,7 @@ class Committer:
         self._concerns = concerns
         self._owner = owner
         self._outcomes = outcomes
-        self._queue: deque[Unit] = deque()
+        self._queue = UnitQueue()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,21 +116,11 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while self._queue:
-                self._under_way = self._take()
+                self._under_way = self._queue.take()
                 await self._commit(self._under_way)
                 self._under_way = []
             if not self._postponed:
                 self._idle.set()
-
-    def _take(self) -> list[Unit]:
-        """Take what fits into one batch; an execution in quarantine is a batch of its own."""
-        batch: list[Unit] = []
-        while self._queue and len(batch) < BATCH_UNITS_MAX:
-            unit = self._queue[0]
-            if isinstance(unit, Turn) and unit.tenure.is_alone:
-                return batch or [self._queue.popleft()]
-            batch.append(self._queue.popleft())
-        return batch
 
     async def _commit(self, batch: list[Unit]) -> None:
         """Bring every unit to its outcome, in as many transactions as that takes."""
@@ -252,7 +241,7 @@ class Committer:
         if isinstance(unit, Request) and unit.signalled is not None and not unit.is_apart:
             unit.is_apart = True  # what it signals may be to blame, and has its own try then
             return True
-        if _caller(unit) is not None:
+        if caller_of(unit) is not None:
             self._turn_away(unit, error)
             return False
         assert isinstance(unit, Turn)
@@ -268,7 +257,7 @@ class Committer:
         tries.
         """
         unit.tries += 1
-        waiting = _caller(unit)
+        waiting = caller_of(unit)
         if waiting is not None and unit.tries >= CONTENDED_TRIES_MAX:
             self._turn_away(unit, Unavailable("a row stayed locked"))
             return
@@ -306,14 +295,14 @@ class Committer:
 
     def _lose_patience(self, unit: Unit) -> None:
         """Answer a caller who has waited long enough; what it asked may be committed already."""
-        waiting = _caller(unit)
+        waiting = caller_of(unit)
         if waiting is not None and not waiting.done():
             reason = "is shutting down" if self._is_closed else "cannot reach its database"
             waiting.set_exception(Unavailable(f"the service {reason}"))
 
     def _turn_away(self, unit: Unit, error: Exception) -> None:
         """Give up a unit that a caller waits for, and tell the caller why."""
-        waiting = _caller(unit)
+        waiting = caller_of(unit)
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)
         if isinstance(unit, Turn):
@@ -337,12 +326,3 @@ def _halves(units: list[Unit], patience_ms: int, losses: int = 0) -> list[_Try]:
 def _answer_start(turn: Turn) -> None:
     if turn.new is not None and not turn.new.stored.done():
         turn.new.stored.set_result(None)
-
-
-def _caller(
-    unit: Unit,
-) -> asyncio.Future[None] | asyncio.Future[Mapping[str, object] | None] | None:
-    """Return the future of whoever waits for this unit, if anybody does."""
-    if isinstance(unit, Request):
-        return unit.answer
-    return unit.new.stored if unit.new is not None else None

@@ -10,9 +10,10 @@ from typing import Final
 from service.asl import About, Execution, StateMachine, Status
 from service.asl.errors import CAUSE_CHARACTERS_MAX, ERROR_CHARACTERS_MAX, RUNTIME
 from service.documents import dumps_own
-from service.engine.committer import BATCH_UNITS_MAX, LOCK_PATIENCE_MS
+from service.engine.committer import LOCK_PATIENCE_MS
 from service.engine.express import Express
 from service.engine.ports import Checkpoint, Clock, Key, NewExecution, Store
+from service.engine.queue import BATCH_UNITS_MAX
 from service.engine.turn import storable
 
 BROKEN_CAUSE: Final = "the engine failed at this execution; the log tells why"

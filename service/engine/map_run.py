@@ -35,7 +35,6 @@ from service.asl.interpreter import TOLERANCE_CAUSE
 from service.asl.map_run import ChildInput, Inputs, Tally
 from service.documents import loads
 from service.engine.arns import Arns, child_machine
-from service.engine.committer import BATCH_UNITS_MAX
 from service.engine.express import Express
 from service.engine.ids import child_index, child_key, map_run_key
 from service.engine.map_express import ExpressChildren
@@ -49,6 +48,7 @@ from service.engine.ports import (
     Overloaded,
     Rejected,
 )
+from service.engine.queue import BATCH_UNITS_MAX
 from service.engine.turn import Tenure, failure_of
 from service.engine.worker import Worker
 

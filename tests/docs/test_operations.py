@@ -18,6 +18,7 @@ from service.engine import (
     map_results,
     map_run,
     quarantine,
+    queue,
     rescuer,
     turn,
     worker,
@@ -113,7 +114,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
             f"{timeouts.connect:g} s; {timeouts.command:g} s; {timeouts.data:g} s"
         ),
         "executions in a transaction; a lock waited for": (
-            f"{committer.BATCH_UNITS_MAX}; {committer.LOCK_PATIENCE_MS} ms"
+            f"{queue.BATCH_UNITS_MAX}; {committer.LOCK_PATIENCE_MS} ms"
         ),
         "a database statement; a connection; one migration": (
             f"{database.COMMAND_SECONDS:g} s; {database.CONNECT_SECONDS:g} s; "

@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 
 from service import metrics
-from service.engine.committer import BATCH_UNITS_MAX
 from service.engine.ports import (
     Answer,
     Effect,
@@ -23,6 +22,7 @@ from service.engine.ports import (
     Rejected,
     Unavailable,
 )
+from service.engine.queue import BATCH_UNITS_MAX
 from tests.engine.harness import Bench, bench, definition, task
 from tests.engine.harness import Handlers as MadeUp
 
