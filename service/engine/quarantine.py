@@ -29,7 +29,7 @@ log = structlog.get_logger()
 SUSPECT_FROM_CLAIMS: Final = 2
 DEATHS_MAX: Final = 3
 EXAMINATION_SECONDS_MAX: Final = 60.0
-FIRST_EXAMINATION_SECONDS_MAX: Final = 0.2
+FIRST_EXAMINATION_SECONDS_MAX: Final = 1.0
 TROUBLE_DELAY_SECONDS: Final = 1.0
 POISONED: Final = "Engine.WorkerLost"
 
