@@ -3,8 +3,8 @@
 Why a lease is safe. A row belongs to the worker named in it, and `epoch` rises with every change of
 hands and with every checkpoint. Whoever writes a step does it by the epoch it knows: where the step
 has effects it locks the row before (`lock`), and a checkpoint is written only to a row that is in
-that epoch still (`save`). A worker that was taken for dead finds another one, and its step falls out
-of the batch with all its effects. So a lease decides only who works, never what is true.
+that epoch still (`save`). A worker that was taken for dead finds another one, and its step falls
+out of the batch with all its effects. So a lease decides only who works, never what is true.
 
 Why the order of locks. A transaction locks executions sorted by key, then what its effects touch,
 each statement sorted again; two batches that meet wait for one another and do not cross. What
