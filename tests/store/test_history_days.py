@@ -104,7 +104,7 @@ async def test_replicas_that_tidy_together_do_not_fail(
 async def test_writers_go_on_while_a_day_is_added(
     store: PostgresStore, observer: asyncpg.Connection
 ) -> None:
-    key = new_key()
+    key = new_key(at=await observer.fetchval("select now()"))  # a day that has its partition
     async with observer.transaction():
         await add(observer, LONG_AGO)
         async with store.transaction(25) as tx:
