@@ -186,8 +186,7 @@ class Batch:
                 marked.append(claim.key)
                 continue
             turn = self.outcomes.signal_turn(tenure)
-            _guard(turn, turn.prepare)
-            turn.has_mark = claim.is_signalled
+            _guard(turn, partial(turn.prepare, has_mark=claim.is_signalled))
             self.claimed.append(turn)
             touched.append(turn)
         if marked:

@@ -52,7 +52,8 @@ class Claimer:
                 return
             while (limit := min(self._worker.slots, CLAIMS_AT_ONCE)) <= 0:
                 await self._worker.has_room.wait()
-            claims = await self._worker.claimed(self._store.claim_due(self._worker.id, limit))
+            due = self._store.claim_due(self._worker.id, limit)
+            claims = await self._worker.still_standing(due)
             metrics.CLAIMS.inc(len(claims))
             await self._worker.adopt(claims)
             if not claims:

@@ -122,7 +122,7 @@ class Rescuer:
 
     async def _rescue(self) -> None:
         while (room := min(self._worker.slots, RESCUES_AT_ONCE)) > 0:
-            claims = await self._worker.claimed(
+            claims = await self._worker.still_standing(
                 self._store.rescue(self._worker.id, self._lease_seconds, room)
             )
             if claims:

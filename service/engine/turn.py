@@ -138,8 +138,11 @@ class Turn:
         self._effects = effects
         self._refused: dict[int, TaskFailed] = {}
 
-    def prepare(self) -> None:
-        """Play the events from the last committed state, forgetting any earlier try."""
+    def prepare(self, *, has_mark: bool = False) -> None:
+        """Play the events from the last committed state, forgetting any earlier try.
+
+        `has_mark`: the row, seen under a lock, is marked as signalled.
+        """
         tenure = self.tenure
         self.execution = tenure.execution
         self._now = self._surroundings.clock.now()
@@ -154,7 +157,7 @@ class Turn:
         self._written: Execution | None = None
         self._events: bytes | None = None
         self._document: bytes | None = None
-        self.has_mark = False  # the row is marked as signalled, which the checkpoint ends
+        self._has_mark = has_mark
         self._is_signalled = any(isinstance(event, Signalled) for event in self.events)
         self.epoch = 0  # of the row, once this turn is committed
         self.due_at: datetime | None = None  # when it is to be claimed again, if it is to be
@@ -186,7 +189,7 @@ class Turn:
 
     def signal(self, *, has_mark: bool) -> None:
         """Let a signal happen to the execution; it may be the one that the row is marked with."""
-        self.has_mark = has_mark
+        self._has_mark = has_mark
         self._is_signalled = True
         self._feed(Signalled())
         self._settle()
@@ -355,7 +358,7 @@ class Turn:
             error, cause = execution.error, execution.cause
             return Checkpoint(
                 self.key, self.epoch, status, None, None, None, output, error, cause, self._now,
-                self.has_mark,
+                self._has_mark,
             )  # fmt: skip
         if self._rests():
             self.due_at = execution.due_at
@@ -366,7 +369,7 @@ class Turn:
         document = self._document
         return Checkpoint(
             self.key, self.epoch, status, self.due_at, kept_by, document, None, None, None, None,
-            self.has_mark,
+            self._has_mark,
         )  # fmt: skip
 
 

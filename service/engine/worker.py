@@ -155,11 +155,11 @@ class Worker:
         self._note_room()
         self.lanes.submit(turn)
 
-    async def claimed(self, asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
-        """Return the store's answer without what is over by the time that it arrives.
+    async def still_standing(self, asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
+        """Return those claims of the store's answer that still stand when it arrives.
 
-        While it is under way another question may bring the same row into memory, where it goes on
-        and leaves again. Taken up from the older answer, it would be performed twice.
+        While it is under way another answer may bring the same row into memory, where it goes on
+        and leaves again. Taken up from the older one, it would be performed twice.
         """
         left: dict[Key, int] = {}
         self._departures.append(left)
@@ -324,7 +324,7 @@ class Worker:
     async def _take_up(self, key: Key) -> None:
         """Go on with an execution from its row, if this worker holds it."""
         try:
-            await self.adopt(await self.claimed(self._store.claim_owned(self.id, [key])))
+            await self.adopt(await self.still_standing(self._store.claim_owned(self.id, [key])))
         except (Unavailable, Contended) as error:
             # The next reconciliation finds it.
             log.warning("execution_not_taken_up", execution=str(key.id), reason=str(error))
@@ -401,7 +401,7 @@ class Worker:
             ):
                 strange[key] = held
         if strange:
-            claims = await self.claimed(self._store.claim_owned(self.id, [*strange]))
+            claims = await self.still_standing(self._store.claim_owned(self.id, [*strange]))
             await self.adopt([c for c in claims if self._tenures.get(c.key) is strange[c.key]])
 
     # What is performed

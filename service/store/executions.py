@@ -112,8 +112,8 @@ class PostgresTransaction:
         columns = _save_columns(ordered)
         ids = [step and step.first_event_id for step in steps]
         events = [step and step.events for step in steps]
-        saved = await self._session.first("save", range(len(ordered)), *columns, ids, events)
-        written = saved["written"] if saved else ()
+        (saved,) = await self._session.fetch("save", range(len(ordered)), *columns, ids, events)
+        written = saved["written"]
         if len(written) == len(ordered):
             return ()
         return {row.key for row in ordered} - {ordered[ordinal].key for ordinal in written}

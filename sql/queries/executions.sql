@@ -4,6 +4,10 @@
 -- whatever the planner believes, and then updated by its `ctid`, which is exact because the row is
 -- locked: by an earlier statement of the transaction, or in the same statement by one that skips
 -- locked rows (there a row that changed between snapshot and lock is passed over until the next time).
+-- `save` may meet a row that nothing has locked, and says how it knows it again.
+--
+-- The columns of a claim are written out each time: with `*`, a migration that adds a column would
+-- change what prepared statements return, and fail them in replicas that are still running.
 
 -- name: insert_executions
 -- Insert executions as they stand after their first step, in the order given, which is sorted by key.

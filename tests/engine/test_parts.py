@@ -537,7 +537,7 @@ async def test_whoever_was_stopped_for_a_lease_rescues_nobody_before_another_has
 ) -> None:
     leases = Leases()
     worker = SimpleNamespace(
-        id=UUID(int=1), slots=10, nudge=None, reconcile=_nothing, claimed=_same
+        id=UUID(int=1), slots=10, nudge=None, reconcile=_nothing, still_standing=_same
     )
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
@@ -569,7 +569,9 @@ async def test_whoever_was_stopped_between_its_beat_and_the_rescue_rescues_nobod
         stopped_seconds = 31.0
         goes_on.set()
 
-    worker = SimpleNamespace(id=UUID(int=1), slots=10, nudge=None, reconcile=stopped, claimed=_same)
+    worker = SimpleNamespace(
+        id=UUID(int=1), slots=10, nudge=None, reconcile=stopped, still_standing=_same
+    )
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0
@@ -627,7 +629,12 @@ async def test_what_is_rescued_is_suspected_unless_it_is_too_much(
         taken.append((len(claims), are_suspects))
 
     worker = SimpleNamespace(
-        id=UUID(int=1), slots=1_000, nudge=None, reconcile=_nothing, adopt=adopt, claimed=_same
+        id=UUID(int=1),
+        slots=1_000,
+        nudge=None,
+        reconcile=_nothing,
+        adopt=adopt,
+        still_standing=_same,
     )
     leases = Leases([SimpleNamespace()] * count)  # type: ignore[list-item]
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
