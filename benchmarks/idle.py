@@ -27,8 +27,8 @@ REPLICAS: Final = 100
 SECONDS: Final = 30.0
 """Of the counting: each regular duty comes several times, but for those of every ten minutes."""
 
-SETTLE_SECONDS: Final = 8.0
-"""After the last one is ready; a heartbeat's time, and more."""
+SETTLE_SECONDS: Final = 15.0
+"""After the last one is ready: PostgreSQL counts what an idle connection did up to 10 s late."""
 
 POOL_SIZE: Final = 4
 
