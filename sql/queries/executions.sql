@@ -32,11 +32,16 @@ returning
 -- Of executions that could not be inserted, those that are there by this very start: the commit whose
 -- answer was lost. A statement of its own, so as to see what the insert had to wait for. Machine and
 -- name are compared outside the subquery: inside, a plan for an empty table would go by them.
+-- The message: see `owned`.
 -- Arrays: $1 bucket, $2 id, $3 machine, $4 name
+with durable as materialized (
+    select pg_logical_emit_message(true, 'countersign', '')
+)
 select
     e.bucket,
     e.id
-from unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as r (bucket, id, machine, name)
+from durable
+cross join unnest($1::smallint[], $2::uuid[], $3::text[], $4::text[]) as r (bucket, id, machine, name)
 cross join lateral (
     select
         x.bucket,
@@ -287,13 +292,21 @@ cross join lateral (
 where e.owner = $3::uuid
 
 -- name: owned
+-- What a worker holds: by this it believes what was in doubt. A primary that died while a commit waited
+-- for its synchronous standby shows the row when it is back, though the standby may never have had it.
+-- The empty message makes of this look a commit that waits for the standby itself, which then has had
+-- all that was there to see.
 -- $1 owner uuid
+with durable as materialized (
+    select pg_logical_emit_message(true, 'countersign', '')
+)
 select
-    bucket,
-    id,
-    epoch
-from executions
-where owner = $1
+    e.bucket,
+    e.id,
+    e.epoch
+from durable
+cross join executions as e
+where e.owner = $1
 
 -- name: seize.lock
 -- Lock running executions, in the order given, before `seize` takes them.

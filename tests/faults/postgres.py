@@ -145,6 +145,10 @@ class Pair:
         return self._primary
 
     @property
+    def standby(self) -> Server:
+        return self._standby
+
+    @property
     def url(self) -> str:
         """Return the URL that names both, of whom the one that takes writes is meant."""
         return url_of(self._hosts) + "&target_session_attrs=read-write"
