@@ -49,12 +49,9 @@ class HttpClient:
 class HttpTarget:
     """Replicas of the service, among which visitors are dealt out in turn."""
 
-    def __init__(
-        self, ports: Sequence[int], ops: Sequence[Connection], database: BenchDatabase
-    ) -> None:
+    def __init__(self, ports: Sequence[int], ops: Sequence[Connection]) -> None:
         self._ports = itertools.cycle(ports)
         self._ops = ops
-        self._database = database
         self._tokens = Tokens([SECRET_KEY.encode()])
 
     async def client(self) -> HttpClient:
@@ -69,10 +66,6 @@ class HttpTarget:
         """Return the counters of all replicas together."""
         texts = [await ops.get("/metrics") for ops in self._ops]
         return read_counters("\n".join(text.decode() for _, text in texts))
-
-    async def has_ended(self, account_id: UUID) -> bool:
-        """Tell whether the signup's execution is stored as ended."""
-        return await self._database.has_ended(account_id)
 
 
 @asynccontextmanager
@@ -95,4 +88,4 @@ async def open_http(
         ]
         ops = [await Connection.open(HOST, service.ops_port) for service in services]
         ports = [service.public_port for service in services]
-        yield HttpTarget(ports, ops, database), [service.pid for service in services]
+        yield HttpTarget(ports, ops), [service.pid for service in services]

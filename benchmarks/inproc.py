@@ -27,9 +27,8 @@ from service.log import configure
 class InprocTarget:
     """The service's own objects, called as the HTTP port calls them."""
 
-    def __init__(self, service: Service, database: BenchDatabase) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._database = database
         self._tokens = Tokens([SECRET_KEY.encode()])
         # The counters are the process's: another service may have been in it before.
         self._ended_before = _ended()
@@ -62,10 +61,6 @@ class InprocTarget:
         """Return the service's counters."""
         return read_counters(metrics.render()[0].decode())
 
-    async def has_ended(self, account_id: UUID) -> bool:
-        """Tell whether the signup's execution is stored as ended."""
-        return await self._database.has_ended(account_id)
-
 
 def _ended() -> float:
     return sum(
@@ -85,7 +80,7 @@ async def open_inproc(
         service = service_with(config, mail)
         try:
             await service.open()
-            yield InprocTarget(service, database), []
+            yield InprocTarget(service), []
         finally:
             await service.close()
 

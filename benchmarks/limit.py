@@ -120,10 +120,6 @@ class LimitTarget:
         """Nothing is counted."""
         return {}
 
-    async def has_ended(self, account_id: UUID) -> bool:
-        """A row is all there is."""
-        return True
-
 
 @asynccontextmanager
 async def open_limit(

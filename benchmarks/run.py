@@ -12,6 +12,7 @@ from uuid import UUID
 from benchmarks.circumstances import circumstances, tell
 from benchmarks.counters import BATCH_ROWS, BATCH_SECONDS, BATCHES, MAILS, Counters, rate
 from benchmarks.database import BenchDatabase
+from benchmarks.ends import told_of_ends
 from benchmarks.load import OPEN_LOOP_PER_SECOND, Calm, Ledger, Load, Saturation, Target, percentile
 from benchmarks.meter import Meter
 from benchmarks.options import Mail, Options
@@ -38,7 +39,8 @@ async def run(
                 await load.warm_up()
                 await load.drain()
                 tell(f"{name}: {OPEN_LOOP_PER_SECOND} signups a second")
-                calm = await load.open_loop()
+                async with told_of_ends(database.url) as ends:
+                    calm = await load.open_loop(ends)
                 tell(f"{name}: {options.clients} clients for {options.seconds:g} s")
                 meter = Meter(database, pids)
                 before = await target.counters()

@@ -78,7 +78,7 @@ async def run_timers(options: Options, server_url: str) -> dict[str, object]:
                 process = psutil.Process(service.pid)
                 rss = process.memory_info().rss
                 ops = await Connection.open("127.0.0.1", service.ops_port)
-                target = HttpTarget([service.public_port], [ops], database)
+                target = HttpTarget([service.public_port], [ops])
                 await target.counters()  # what came before counts no longer
                 meter = Meter(database, [service.pid])
                 await meter.begin()
