@@ -1,12 +1,12 @@
 """The claimer: brings executions whose time has come into this worker's memory.
 
-It asks at the next due time it knows of, and once a second in any case, since another replica may
-have put an earlier one there. The first question is the cheap one (when is the next?), so an idle
-service costs one index look-up a second.
+It claims at the next due time that it knows of, and asks for that time once a second, since another
+replica may have put an earlier one there: an idle service costs one index look-up a second.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 import structlog
@@ -29,6 +29,7 @@ class Claimer:
         self._store = store
         self._timers = timers
         self._clock = clock
+        self._next_due: datetime | None = None  # as far as it is known
 
     async def run(self) -> None:
         """Claim whenever something is due until cancelled."""
@@ -44,14 +45,16 @@ class Claimer:
 
     async def _claim(self) -> None:
         while True:
-            next_due = await self._store.next_due()
-            if next_due is None:
+            if self._next_due is None or self._next_due > self._clock.now():
+                self._next_due = await self._store.next_due()
+            if self._next_due is None:
                 return
-            if next_due > self._clock.now():
-                self._timers.arm(next_due)
+            if self._next_due > self._clock.now():
+                self._timers.arm(self._next_due)
                 return
             while (limit := min(self._worker.slots, CLAIMS_AT_ONCE)) <= 0:
                 await self._worker.has_room.wait()
+            self._next_due = None
             due = self._store.claim_due(self._worker.id, limit)
             claims = await self._worker.still_standing(due)
             metrics.CLAIMS.inc(len(claims))

@@ -7,7 +7,7 @@
 -- `save` may meet a row that nothing has locked, and says how it knows it again.
 --
 -- The columns of a claim are written out each time: with `*`, a migration that adds a column would
--- change what prepared statements return, and fail them in replicas that are still running.
+-- change what prepared statements return, and each would fail once in replicas that are still running.
 
 -- name: insert_executions
 -- Insert executions as they stand after their first step, in the order given, which is sorted by key.
