@@ -26,6 +26,7 @@ class Claimer:
 
     def __init__(self, worker: Worker, store: Store, timers: Pulses, clock: Clock) -> None:
         self._worker = worker
+        self._tenures = worker.tenures
         self._store = store
         self._timers = timers
         self._clock = clock
@@ -52,11 +53,11 @@ class Claimer:
             if self._next_due > self._clock.now():
                 self._timers.arm(self._next_due)
                 return
-            while (limit := min(self._worker.slots, CLAIMS_AT_ONCE)) <= 0:
-                await self._worker.has_room.wait()
+            while (limit := min(self._tenures.slots, CLAIMS_AT_ONCE)) <= 0:
+                await self._tenures.has_room.wait()
             self._next_due = None
             due = self._store.claim_due(self._worker.id, limit)
-            claims = await self._worker.still_standing(due)
+            claims = await self._tenures.still_standing(due)
             metrics.CLAIMS.inc(len(claims))
             await self._worker.adopt(claims)
             if not claims:

@@ -183,7 +183,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """Return how many executions are in this process's memory."""
-        return self._worker.in_flight
+        return len(self._worker.tenures)
 
     def reasons(self) -> dict[str, str]:
         """Return why this engine is not ready, by part; nothing when it is."""

@@ -94,7 +94,7 @@ class MapRun:
         # The rest of this process's memory is left to the maps within the children.
         scope = tenure.machine.labels[command.label]
         depth = scope.count("/ItemProcessor") + scope.count("/Iterator")
-        self._slots_reserved = parts.worker.tenures_max >> depth
+        self._slots_reserved = parts.worker.tenures.limit >> depth
         self._in_flight: dict[Key, int] = {}  # and of how many items each is
         self._storing: list[asyncio.Future[None]] = []
         self._changed = asyncio.Event()
@@ -252,7 +252,7 @@ class MapRun:
         except Overloaded:
             return 0
         room = self._command.concurrency - len(self._in_flight)
-        spare = self._parts.worker.slots - self._slots_reserved
+        spare = self._parts.worker.tenures.slots - self._slots_reserved
         return min(room, spare) if self._in_flight else max(1, min(room, spare))
 
     async def _check(self) -> None:
@@ -317,7 +317,7 @@ class MapRun:
     async def _poll(self) -> None:
         """Look for the ends of children that are not in this process's memory."""
         worker = self._parts.worker
-        elsewhere = [key for key in self._in_flight if not worker.has(key)]
+        elsewhere = [key for key in self._in_flight if key not in worker.tenures]
         for at in range(0, len(elsewhere), POLLED_AT_ONCE):
             ended = await self._maps.ended(elsewhere[at : at + POLLED_AT_ONCE])
             for key, status in ended.items():

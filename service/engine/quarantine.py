@@ -50,13 +50,12 @@ class Quarantine:
         store: Store,
         adopt: Adopt,
         bury: Callable[[Claim], Awaitable[None]],
-        left: Callable[[], None],
     ) -> None:
         self.suspects: deque[Claim] = deque()
+        self.left: Callable[[], None] = lambda: None  # told when the lane is shorter by one
         self._store = store
         self._adopt = adopt
         self._bury = bury  # ends for good what cannot be read
-        self._left = left  # told when the lane is shorter by one
         self._has_suspects = asyncio.Event()
 
     def add(self, claim: Claim) -> None:
@@ -83,7 +82,7 @@ class Quarantine:
                     # next reconciliation brings it back.
                     log.warning("quarantine_failed", reason=str(error))
                 self.suspects.remove(claim)
-                self._left()
+                self.left()
 
     async def _examine(self, claim: Claim) -> None:
         """Run one suspect until it makes progress, or end it after too many deaths."""

@@ -71,7 +71,7 @@ class Rescuer:
                 began = asyncio.get_running_loop().time()
                 beat = await self._beat()
                 if not self._is_finishing and self._is_regular():
-                    if beat.holds or self._worker.in_flight:
+                    if beat.holds or self._worker.tenures:
                         await self._worker.reconcile()
                     if beat.others_hold and self._may_rescue(began):
                         await self._rescue()
@@ -121,8 +121,8 @@ class Rescuer:
         self._quiet_until = asyncio.get_running_loop().time() + self._lease_seconds
 
     async def _rescue(self) -> None:
-        while (room := min(self._worker.slots, RESCUES_AT_ONCE)) > 0:
-            claims = await self._worker.still_standing(
+        while (room := min(self._worker.tenures.slots, RESCUES_AT_ONCE)) > 0:
+            claims = await self._worker.tenures.still_standing(
                 self._store.rescue(self._worker.id, self._lease_seconds, room)
             )
             if claims:

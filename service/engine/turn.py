@@ -108,6 +108,15 @@ class Tenure:
             command.attempt,
         )
 
+    def end(self) -> None:
+        """Cancel what is performed here, and tell whoever waits that it is over."""
+        if self.timer is not None:
+            self.timer.cancel()
+        for task in self.performing.values():
+            task.cancel()
+        self.performing.clear()
+        self.over.set()
+
 
 class Asked(NamedTuple):
     """A command that an effect answers."""

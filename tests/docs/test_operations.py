@@ -20,8 +20,8 @@ from service.engine import (
     quarantine,
     queue,
     rescuer,
+    tenures,
     turn,
-    worker,
 )
 from service.mail import transport
 from service.store import database, migrations
@@ -95,7 +95,7 @@ def test_limits_are_the_ones_of_the_code() -> None:
         f"{schemas.DATA_DEPTH_MAX} levels",
         "steps that wait to be committed, in each of two queues": f"{committer.QUEUE_UNITS_MAX:,}",
         "executions in a process's hands; claimed at once; rescued at once": (
-            f"{worker.TENURES_MAX:,}; {claimer.CLAIMS_AT_ONCE}; {rescuer.RESCUES_AT_ONCE}"
+            f"{tenures.TENURES_MAX:,}; {claimer.CLAIMS_AT_ONCE}; {rescuer.RESCUES_AT_ONCE}"
         ),
         "handlers at work at once": f"{dispatch.CONCURRENT_TASKS_MAX}",
         "children of a Distributed Map started at once; items read from a file at once": (

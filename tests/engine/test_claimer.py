@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Final
 from uuid import UUID
 
 from service.engine.claimer import Claimer
+from service.engine.tenures import Tenures
 
 NOON: Final = datetime(2026, 11, 22, 12, tzinfo=UTC)
 TURNS_OF_THE_LOOP: Final = 20
@@ -21,7 +22,7 @@ class Scene:
 
     def __init__(self) -> None:
         self.due_at: int | None = None
-        self.claims: list[str] = []
+        self.claims: list[str] = []  # their keys
         self._now = NOON
         self._done: list[str] = []
         self._due = asyncio.Event()
@@ -37,7 +38,8 @@ class Scene:
     async def __aenter__(self) -> Scene:
         timers = SimpleNamespace(due=self._due, arm=self._arm)
         store = SimpleNamespace(next_due=self._next_due, claim_due=self._claim_due)
-        worker = SimpleNamespace(id=UUID(int=1), slots=10, adopt=self._adopt, still_standing=_same)
+        tenures = Tenures(10, reserved=lambda: 0)
+        worker = SimpleNamespace(id=UUID(int=1), adopt=self._adopt, tenures=tenures)
         clock = SimpleNamespace(now=lambda: self._now)
         claimer = Claimer(worker, store, timers, clock)  # type: ignore[arg-type]
         self._running = asyncio.create_task(claimer.run())
@@ -50,20 +52,16 @@ class Scene:
         self._done.append("ask")
         return None if self.due_at is None else NOON + timedelta(seconds=self.due_at)
 
-    async def _claim_due(self, _owner: UUID, _limit: int) -> Sequence[str]:
+    async def _claim_due(self, _owner: UUID, _limit: int) -> Sequence[SimpleNamespace]:
         self._done.append("claim")
-        claims, self.claims = self.claims, []
-        return claims
+        keys, self.claims = self.claims, []
+        return [SimpleNamespace(key=key, epoch=1) for key in keys]
 
-    async def _adopt(self, claims: Sequence[str]) -> None:
-        self._done += [f"adopt {claim}" for claim in claims]
+    async def _adopt(self, claims: Sequence[SimpleNamespace]) -> None:
+        self._done += [f"adopt {claim.key}" for claim in claims]
 
     def _arm(self, due_at: datetime) -> None:
         self._done.append(f"arm {(due_at - NOON).seconds}")
-
-
-async def _same(asked: Awaitable[Sequence[str]]) -> Sequence[str]:
-    return await asked
 
 
 async def test_at_the_time_that_it_knows_of_it_claims_without_asking_again() -> None:

@@ -498,7 +498,9 @@ async def test_a_row_read_before_its_step_was_committed_is_not_taken_up_after_it
         worker = s.engine._worker
         key = await s.start("flow")
         await until(lambda: handlers.performed)
-        worker._forget(worker._tenures[key])  # as if it were claimed, and the answer under way
+        worker.tenures.forget(
+            worker.tenures.get(key)
+        )  # as if it were claimed, and the answer under way
         compared = asyncio.create_task(worker.reconcile())
         await store.has_read.wait()
         await worker.adopt([s.store.as_claim(key)])
@@ -532,7 +534,7 @@ async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_th
         before = asyncio.create_task(s.engine.request(ping()))  # holds up what comes after it
         await until(lambda: s.engine._worker.lanes.committers[0]._under_way)
         may_end.set()
-        await until(lambda: s.engine._worker._tenures[key].is_queued)
+        await until(lambda: s.engine._worker.tenures.get(key).is_queued)
         signal = asyncio.create_task(s.engine.request(ping(), signal=lambda row: key))
         await asyncio.sleep(0)
         _go_on_elsewhere(s, key, model)
@@ -595,7 +597,7 @@ def _remember(engine: Engine, key: Key, s: Small) -> None:
     machine = engine.definitions.cached(s.row(key).definition)
     assert machine is not None
     about = worker.about("flow", str(key.id), {}, s.row(key).started_at)
-    worker._tenures[key] = Tenure(key, 1, machine, str(key.id), Execution.new(about))
+    worker.tenures.add(Tenure(key, 1, machine, str(key.id), Execution.new(about)))
 
 
 def _go_on_elsewhere(s: Small, key: Key, model: Key) -> None:

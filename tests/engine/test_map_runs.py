@@ -215,7 +215,7 @@ async def test_children_leave_room_in_memory_for_the_maps_within_them() -> None:
     inner = each(task("echo", End=True), name="Inner", Label="inner")
     outer = each(inner, name="Outer")
     async with small(Handlers({"echo": echo}), machines={"all": only(outer)}) as s:
-        s.engine._worker.tenures_max = 8
+        s.engine._worker.tenures.limit = 8
         at = await s.ended(await s.start("all", [[1, 2]] * 20))
         assert (at.status, at.output) == ("SUCCEEDED", json.dumps([[1, 2]] * 20).replace(" ", ""))
 

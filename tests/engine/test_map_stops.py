@@ -86,7 +86,7 @@ async def test_a_stop_by_another_process_ends_a_run_that_is_still_starting_child
         key = await one.start("all", list(range(2_000)))
         await until(lambda: statuses(one).total() >= 50)
         await other.engine.stop(key)
-        await until(lambda: one.engine._worker.in_flight == 0)
+        await until(lambda: one.engine.in_flight == 0)
         await until(lambda: statuses(one)["RUNNING"] == 0)
         assert one.at(key).status == "ABORTED"
         assert runs(one) == [("ABORTED", None)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
@@ -47,6 +47,7 @@ from service.engine.ports import (
 from service.engine.quarantine import Quarantine
 from service.engine.random import SystemRandom
 from service.engine.rescuer import Rescuer
+from service.engine.tenures import Tenures
 from service.engine.timers import AHEAD_MAX, Timers
 from service.engine.turn import Surroundings, Tenure, Turn
 from service.engine.worker import Worker
@@ -448,7 +449,7 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
     async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
         return SimpleNamespace(over=over, is_alone=is_alone)
 
-    lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), adopt, _nothing)  # type: ignore[arg-type]
     lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, claims=2, quarantined=0))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await is_examining.wait()
@@ -468,7 +469,7 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
             examined.append(key.bucket)
             return False
 
-    lane = Quarantine(Counting(), _nothing, _nothing, lambda: None)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), _nothing, _nothing)  # type: ignore[arg-type]
     for bucket, deaths in enumerate([2, 0, 1, 0]):
         key = Key(bucket, UUID(int=0))
         lane.add(SimpleNamespace(key=key, epoch=1, claims=2, quarantined=deaths))  # type: ignore[arg-type]
@@ -495,7 +496,7 @@ async def test_who_is_suspected_for_the_first_time_is_passed_on_soon_and_without
         tenures.append(SimpleNamespace(over=asyncio.Event(), is_alone=is_alone))
         return tenures[-1]
 
-    lane = Quarantine(Counting(), adopt, _nothing, lambda: None)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), adopt, _nothing)  # type: ignore[arg-type]
     for bucket in (0, 1):
         key = Key(bucket, UUID(int=0))
         lane.add(SimpleNamespace(key=key, epoch=1, claims=1, quarantined=0))  # type: ignore[arg-type]
@@ -527,8 +528,9 @@ async def _nothing(**_: object) -> None:
     return None
 
 
-async def _same(asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
-    return await asked
+def with_room(slots: int) -> Tenures:
+    """Return an empty memory for so many executions."""
+    return Tenures(slots, reserved=lambda: 0)
 
 
 @pytest.mark.parametrize(("passed_seconds", "rescues"), [(6.0, 1), (31.0, 0)])
@@ -536,9 +538,7 @@ async def test_whoever_was_stopped_for_a_lease_rescues_nobody_before_another_has
     passed_seconds: float, rescues: int
 ) -> None:
     leases = Leases()
-    worker = SimpleNamespace(
-        id=UUID(int=1), slots=10, nudge=None, reconcile=_nothing, still_standing=_same
-    )
+    worker = SimpleNamespace(id=UUID(int=1), nudge=None, reconcile=_nothing, tenures=with_room(10))
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0  # the quiet lease after its start has passed
@@ -569,9 +569,7 @@ async def test_whoever_was_stopped_between_its_beat_and_the_rescue_rescues_nobod
         stopped_seconds = 31.0
         goes_on.set()
 
-    worker = SimpleNamespace(
-        id=UUID(int=1), slots=10, nudge=None, reconcile=stopped, still_standing=_same
-    )
+    worker = SimpleNamespace(id=UUID(int=1), nudge=None, reconcile=stopped, tenures=with_room(10))
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0
@@ -629,14 +627,9 @@ async def test_what_is_rescued_is_suspected_unless_it_is_too_much(
         taken.append((len(claims), are_suspects))
 
     worker = SimpleNamespace(
-        id=UUID(int=1),
-        slots=1_000,
-        nudge=None,
-        reconcile=_nothing,
-        adopt=adopt,
-        still_standing=_same,
+        id=UUID(int=1), nudge=None, reconcile=_nothing, adopt=adopt, tenures=with_room(1_000)
     )
-    leases = Leases([SimpleNamespace()] * count)  # type: ignore[list-item]
+    leases = Leases([SimpleNamespace(key=n, epoch=1) for n in range(count)])  # type: ignore[misc]
     rescuer = Rescuer(worker, leases, SetClock(), 30.0)  # type: ignore[arg-type]
     await rescuer.open()
     rescuer._quiet_until = 0.0  # the quiet lease after its start has passed
