@@ -78,7 +78,6 @@ async def _kill(cluster: Cluster, victim: Replica, lease_seconds: float) -> floa
     """Kill a replica; return how long it owned anything after that, None if it owned nothing."""
     dead = cluster.leases[victim]
     victim.kill()
-    cluster.ledger.note_fault()
     killed_at = time.monotonic()
     return await _owned_until(cluster, dead, killed_at, lease_seconds)
 

@@ -159,7 +159,6 @@ async def _play_cell(stage: Stage, cell: Cell, visitors: int) -> Result:
             replica = await _add_victim(cluster, victim, len(cluster.replicas))
             party.begin()
             died = await _dies(replica)
-            cluster.ledger.note_fault()
             deaths += died
             if not died:
                 complaints.append(f"{cell}: nobody came by")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,14 +70,12 @@ class Stops:
         sink = self._cluster.sink
         sink.hold()
         await asyncio.sleep(VOLLEY_SECONDS)
-        began = time.monotonic()
         replica.send(signal.SIGSTOP)
         sink.release()
         try:
             await asyncio.sleep(LEASES_STOPPED * self._size.lease_seconds)
         finally:
             replica.send(signal.SIGCONT)
-            self._cluster.ledger.note_fault(began)
 
 
 async def play(stage: Stage, size: Size) -> Outcome:

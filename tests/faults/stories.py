@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 
@@ -75,6 +75,16 @@ class Walk:
         self.execution = step.execution
         self.steps.append(step.history)
 
+    def key(self, state: str) -> UUID:
+        """Return the idempotency key of the task that a state is."""
+        (entered,) = [
+            event.id
+            for events in self.steps
+            for event in events
+            if event.type == "TaskStateEntered" and (event.details or {}).get("name") == state
+        ]
+        return uuid5(UUID(self.execution.about.name), str(entered))
+
     def answer(self, output: Json) -> None:
         """Answer the task that is open."""
         (command,) = self.execution.open_tasks
@@ -95,8 +105,8 @@ async def write_stories(database: asyncpg.Connection) -> list[Delivery]:
     for id, walk in walks.items():
         await _write(database, id, walk, "expired" if id == BOB else "verified")
     return [
-        *(_mail(id, "link", id, "token") for id in walks),
-        *(_mail(id, "welcome", None, None) for id in (ADA, EVE)),
+        *(_mail(id, walks[id].key("SendVerificationEmail"), id, "token") for id in walks),
+        *(_mail(id, walks[id].key("SendWelcomeEmail"), None, None) for id in (ADA, EVE)),
     ]
 
 
@@ -133,12 +143,12 @@ def _ended(walk: Walk) -> Walk:
     return walk
 
 
-def _mail(id: str, kind: str, account: str | None, token: str | None) -> Delivery:
+def _mail(id: str, key: UUID, account: str | None, token: str | None) -> Delivery:
     return Delivery(
         at=SENT_AT,
         recipient=f"{id}@example.org",
-        message_id=f"<{id}.{kind}@example.org>",
-        subject=kind,
+        message_id=f"<{key}@example.org>",
+        subject="A mail",
         account=account,
         token=token,
     )
