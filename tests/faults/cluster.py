@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -15,7 +15,7 @@ import aiohttp
 import asyncpg
 
 from service.store import Database, migrate
-from tests.e2e.process import Replica, base_environment
+from tests.e2e.process import COMMAND, Replica, base_environment
 from tests.e2e.sink import MailSink
 from tests.e2e.visitors import REQUEST_SECONDS_MAX, Visitors
 from tests.faults.ledger import AUDIT, Counts, Ledger
@@ -43,13 +43,16 @@ class Cluster:
     replicas: list[Replica] = field(default_factory=list)
     leases: dict[Replica, UUID] = field(default_factory=dict)
 
-    async def add_replica(self, **variables: str) -> Replica:
-        """Start one more replica, with these variables besides those that all have."""
+    def new_replica(self, *, command: Sequence[str] = COMMAND, **variables: str) -> Replica:
+        """Return one more replica, not started, with variables besides those that all have."""
         log_path = self.stage.folder / f"replica-{len(self.replicas)}.log"
-        replica = Replica({**self.environment, **variables}, log_path)
+        replica = Replica({**self.environment, **variables}, log_path, command=command)
         self.replicas.append(replica)
-        await self.start(replica)
         return replica
+
+    async def add_replica(self, *, command: Sequence[str] = COMMAND, **variables: str) -> None:
+        """Start one more replica."""
+        await self.start(self.new_replica(command=command, **variables))
 
     async def start(self, replica: Replica) -> None:
         """Start a replica, and learn which lease it has taken: one starts at a time for that."""

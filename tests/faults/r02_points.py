@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.e2e.process import Replica
-from tests.e2e.visitors import Signup
-from tests.faults.cluster import Cluster, open_cluster
+from tests.faults.cluster import open_cluster
+from tests.faults.crowd import Guests
 from tests.faults.launcher import FAIL_FIRST, KILL_AT, SIGNUP, VERIFY
 from tests.faults.ledger import Counts
 from tests.faults.run import Outcome, Run, Stage
@@ -152,33 +152,27 @@ async def _play_cell(stage: Stage, cell: Cell, visitors: int) -> Result:
         wait_seconds=WAIT_SECONDS,
         LEASE_SECONDS=str(LEASE_SECONDS),
     ) as cluster:
-        party = Party(cluster, visitors)
+        party = Party(cluster)
         complaints = []
         deaths = 0
         for victim in cell.victims():
-            replica = await _add_victim(cluster, victim, len(cluster.replicas))
-            party.begin()
+            replica = cluster.new_replica(command=LAUNCHER, **victim)
+            replica.spawn()
+            party.come(visitors)
             died = await _dies(replica)
             deaths += died
             if not died:
-                complaints.append(f"{cell}: nobody came by")
+                complaints.append("nobody came by")
                 replica.kill()
         await cluster.add_replica()
-        complaints += await party.over()
+        await party.over()
         counts = await cluster.count()
-        faults = [f"{cell}: {name}: {who}" for name, who in counts.culprits.items()]
-        return Result(cell, counts, party.tried, party.succeeded, deaths, [*complaints, *faults])
-
-
-async def _add_victim(cluster: Cluster, variables: dict[str, str], n: int) -> Replica:
-    replica = Replica(
-        {**cluster.environment, **variables},
-        cluster.stage.folder / f"victim-{n}.log",
-        command=LAUNCHER,
-    )
-    cluster.replicas.append(replica)
-    replica.spawn()
-    return replica
+        complaints += [
+            *party.failures,
+            *(f"{name}: {who}" for name, who in counts.culprits.items()),
+        ]
+        told = [f"{cell}: {complaint}" for complaint in complaints]
+        return Result(cell, counts, party.tried, party.succeeded, deaths, told)
 
 
 async def _dies(replica: Replica) -> bool:
@@ -191,60 +185,25 @@ async def _dies(replica: Replica) -> bool:
         return False
 
 
-class Party:
+class Party(Guests):
     """A few visitors of one cell: every second one verifies at once, and one asks again."""
 
-    def __init__(self, cluster: Cluster, visitors: int) -> None:
-        self.tried = self.succeeded = 0
-        self._cluster = cluster
-        self._visitors = visitors
-        self._tasks: list[asyncio.Task[None]] = []
-
-    def begin(self) -> None:
-        """Send the visitors in; a second call changes nothing."""
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._visit(n)) for n in range(self._visitors)]
-
-    async def over(self) -> list[str]:
-        """Return once every visitor has all answers: the troubles that they had."""
-        ends = await asyncio.gather(*self._tasks, return_exceptions=True)
-        return [f"{type(end).__name__}: {end}" for end in ends if isinstance(end, Exception)]
+    def come(self, visitors: int) -> None:
+        """Send so many in; a second call changes nothing."""
+        if not self.tried and not self.present:
+            for n in range(visitors):
+                self.begin(self._visit(n))
 
     async def _visit(self, n: int) -> None:
         email = f"visitor-{n}@example.org"
-        signup = await self._sign_up(email)
+        signup = await self.sign_up(email)
         if n % 2 == 0:
-            await self._verify(signup)
+            # Whoever takes longer than the wait, on a busy machine, comes too late; a cell that
+            # somebody had to verify for would complain that nobody came by.
+            await self.verify(signup, may_be_late=True)
         if n == 0:
             # The address is taken by now: this one's mail has no link, and it expires by itself.
-            await self._sign_up(email, is_known=True)
-
-    async def _sign_up(self, email: str, *, is_known: bool = False) -> Signup:
-        status, body = await self._insist("/signup", {"email": email})
-        assert status == 202, (status, body)
-        signup = Signup(email, body["id"], body["secret"])
-        if not is_known:
-            self._cluster.ledger.acknowledged[signup.id] = signup
-        return signup
-
-    async def _verify(self, signup: Signup) -> None:
-        token = (await self._cluster.sink.link(signup.id)).token
-        status, body = await self._insist("/verify", {"token": token})
-        # Whoever takes longer than the wait, on a busy machine, comes too late.
-        assert (status, body.get("code", "verified")) in ((200, "verified"), (410, "expired"))
-        verdict = "verified" if status == 200 else "expired"
-        self._cluster.ledger.verdicts[signup.id] = verdict
-
-    async def _insist(self, path: str, body: dict[str, object]) -> tuple[int, dict[str, str]]:
-        self.tried += 1
-        cluster = self._cluster
-        answer = await cluster.visitors.insist(
-            cluster.replicas, path, body, choice=cluster.stage.random
-        )
-        # Who comes too late, on a busy machine, is told so, which is a right answer; a cell that
-        # somebody had to verify for would complain that nobody came by.
-        self.succeeded += answer.status in (200, 202, 410)
-        return answer.status, answer.body
+            await self.sign_up(email, gets_link=False)
 
 
 def _outcome(results: list[Result]) -> Outcome:

@@ -4,12 +4,12 @@ A cell is a verb and how it fails: 421, 451, 550 or silence at each of them from
 final dot; a handshake that is none; and a connection that drops after the final dot, when the mail
 is taken and the sender cannot know. Each cell happens so many times, drawn at random while visitors
 sign up, half of whom verify. Then the server goes away for ten minutes, of which the flow's scaled
-intervals make seconds; whoever signs up meanwhile must be answered at once.
+intervals make seconds, and stays away until everybody who signs up meanwhile is answered.
 
-What must hold: the ledger. A mail that a 550 refused (to RCPT, DATA or the final dot) goes the way
-of the flow's Catch for MailRefused, and nothing else does. Every other mail is delivered in the
-end; and more than once at most as often as the server took it without telling, under the same
-Message-ID.
+What must hold: the ledger; and that signups need no mail server to be answered. A mail that a 550
+refused (to RCPT, DATA or the final dot) goes the way of the flow's Catch for MailRefused, and
+nothing else does. Every other mail is delivered in the end; and more than once at most as often as
+the server took it without telling, under the same Message-ID.
 
 It is the real service, with shorter timeouts (see `mail_launcher.py`).
 """
@@ -21,13 +21,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from tests.e2e.process import Replica
-from tests.e2e.visitors import Signup
+from tests.e2e.process import until
+from tests.e2e.visitors import PATIENCE_SECONDS
 from tests.faults.cluster import FLOW_SECONDS, Cluster, open_cluster
+from tests.faults.crowd import Guests
 from tests.faults.mail_server import CELLS, FINAL_AT, FaultyServer
 from tests.faults.run import Outcome, Run, Stage
 from tests.mail.certificate import server_context
@@ -50,15 +51,14 @@ class Size:
     wait_seconds: float
 
 
-class Crowd:
+class Correspondents(Guests):
     """Visitors, so many at once, until the server has no faults left."""
 
     def __init__(self, cluster: Cluster, server: FaultyServer) -> None:
-        self.tried = self.succeeded = 0
-        self._cluster = cluster
+        super().__init__(cluster)
         self._server = server
 
-    async def visit_until_all_failed(self, visitors_max: int, at_once: int) -> None:
+    async def come_until_all_failed(self, visitors_max: int, at_once: int) -> None:
         """Send visitors in as long as there are faults left, or until they are too many."""
         numbers = iter(range(visitors_max))
 
@@ -66,49 +66,36 @@ class Crowd:
             for n in numbers:
                 if not self._server.faults_left:
                     return
-                await self.visit(f"visitor-{n}@example.org", is_verifying=n % 2 == 0)
+                await self.noted(self._visit(f"visitor-{n}@example.org", is_verifying=n % 2 == 0))
 
         await asyncio.gather(*(one_after_another() for _ in range(at_once)))
 
-    async def visit_in_an_outage(self, visitors: int, seconds: float) -> None:
-        """Send visitors in while the server is away, for so long."""
+    async def come_in_an_outage(self, visitors: int, seconds: float) -> None:
+        """Send visitors in while the server is away: for so long, and until each has its answer."""
         await self._server.stop()
-        tasks = [
-            asyncio.create_task(self.visit(f"patient-{n}@example.org", is_verifying=n % 2 == 0))
-            for n in range(visitors)
-        ]
+        answered = self._cluster.ledger.acknowledged
+        expected = len(answered) + visitors
+        for n in range(visitors):
+            self.begin(self._visit(f"patient-{n}@example.org", is_verifying=n % 2 == 0))
         await asyncio.sleep(seconds)
+        with suppress(AssertionError):  # each of those who were not answered says so itself
+            await until(lambda: len(answered) == expected, "every answer", seconds=PATIENCE_SECONDS)
         await self._server.start()
-        await asyncio.gather(*tasks)
+        await self.over()
 
-    async def visit(self, email: str, *, is_verifying: bool) -> None:
+    async def _visit(self, email: str, *, is_verifying: bool) -> None:
         """Sign up; follow the link, or learn that none will come."""
-        body = await self._insist("/signup", {"email": email}, {202})
-        signup = Signup(email, body["id"], body["secret"])
-        self._cluster.ledger.acknowledged[signup.id] = signup
+        signup = await self.sign_up(email)
         link = asyncio.ensure_future(self._server.link(signup.id, seconds=LINK_SECONDS_MAX))
         refusal = self._server.refusals[email]
         await asyncio.wait({link, refusal}, return_when=asyncio.FIRST_COMPLETED)
         if not link.done():
             link.cancel()
-        elif is_verifying:
+            return
+        await link
+        if is_verifying:
             # Too late is whoever's link came long before its sender learnt that it had.
-            body = await self._insist("/verify", {"token": link.result().token}, {200, 410})
-            self._cluster.ledger.verdicts[signup.id] = (
-                "expired" if body.get("code") == "expired" else "verified"
-            )
-
-    async def _insist(
-        self, path: str, body: dict[str, object], expected: set[int]
-    ) -> dict[str, str]:
-        self.tried += 1
-        answer = await self._cluster.visitors.insist(
-            self._cluster.replicas, path, body, choice=self._cluster.stage.random
-        )
-        assert answer.status in expected, answer
-        self.succeeded += 1
-        answered: dict[str, str] = answer.body
-        return answered
+            await self.verify(signup, may_be_late=True)
 
 
 async def play(stage: Stage, size: Size) -> Outcome:
@@ -120,15 +107,15 @@ async def play(stage: Stage, size: Size) -> Outcome:
         ) as cluster,
     ):
         cluster.sink = server
-        for n in range(size.replicas):
-            await _add_replica(cluster, n)
-        crowd = Crowd(cluster, server)
-        await crowd.visit_until_all_failed(size.visitors_max, size.at_once)
+        for _ in range(size.replicas):
+            await cluster.add_replica(command=LAUNCHER)
+        crowd = Correspondents(cluster, server)
+        await crowd.come_until_all_failed(size.visitors_max, size.at_once)
         stage.tell(f"{server.injected.total()} faults, {server.faults_left} left")
         left = +server.left
         server.drop_faults()
         outage_seconds = OUTAGE_SECONDS * size.wait_seconds / FLOW_SECONDS
-        await crowd.visit_in_an_outage(size.outage_visitors, outage_seconds)
+        await crowd.come_in_an_outage(size.outage_visitors, outage_seconds)
         return await _judge(cluster, server, crowd, left)
 
 
@@ -144,17 +131,11 @@ async def _server(stage: Stage, each: int) -> AsyncIterator[FaultyServer]:
         server.close()
 
 
-async def _add_replica(cluster: Cluster, n: int) -> None:
-    log_path = cluster.stage.folder / f"mailing-{n}.log"
-    replica = Replica(cluster.environment, log_path, command=LAUNCHER)
-    cluster.replicas.append(replica)
-    await cluster.start(replica)
-
-
 async def _judge(
-    cluster: Cluster, server: FaultyServer, crowd: Crowd, left: Counter[tuple[str, str]]
+    cluster: Cluster, server: FaultyServer, crowd: Guests, left: Counter[tuple[str, str]]
 ) -> Outcome:
-    complaints = [f"never happened, of {verb}, {kind}: {n}" for (verb, kind), n in left.items()]
+    complaints = list(crowd.failures)
+    complaints += [f"never happened, of {verb}, {kind}: {n}" for (verb, kind), n in left.items()]
     await cluster.come_to_rest()
     refused = {email for email, refusal in server.refusals.items() if refusal.done()}
     cluster.ledger.unreachable |= refused
@@ -183,8 +164,7 @@ async def _judge(
         "taken_and_not_answered": server.unanswered.total(),
         "mails": delivered.total(),
     }
-    success = crowd.succeeded / max(crowd.tried, 1)
-    return Outcome(await cluster.count(), success, figures, complaints)
+    return Outcome(await cluster.count(), crowd.success, figures, complaints)
 
 
 async def _caught(cluster: Cluster) -> dict[str, str]:

@@ -14,27 +14,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tests.e2e.flows import Flow, copy_workflows, edit
-from tests.e2e.process import until
+from tests.e2e.process import Replica, until
 from tests.e2e.visitors import Signup
 from tests.faults.cluster import FLOW_SECONDS, Cluster, open_cluster
+from tests.faults.crowd import Guests
 from tests.faults.run import Outcome, Run, Stage
 
 AT_ONCE_MAX: Final = 64
 TAKEN_UP_SECONDS_MAX: Final = 60.0
 """A file is looked at every second, and what one replica publishes others use within five."""
 LOOK_SECONDS: Final = 0.2
+WAITING_SHARE_MIN: Final = 0.95
+"""Of those who signed up: else the changes have met too few who wait."""
 WAIT: Final = "WaitForVerification"
 NUMBERED: Final = "Numbered"
 
 _DEFINITION: Final = "select definition from executions where id = $1"
 _WAITING: Final = "select count(*) from executions where due_at > now() and owner is null"
+_ARE_AT_REST: Final = "select not exists (select from executions where owner is not null)"
 _ENDS: Final = """
 select id::text, encode(definition, 'hex') as definition, output from executions
 where status = 'SUCCEEDED'
@@ -60,15 +66,14 @@ class Text:
     sha256: bytes
 
 
-class Editor:
+class Editor(Guests):
     """Whoever edits the flow, and the visitors who sign up after each change."""
 
     def __init__(self, cluster: Cluster, path: Path) -> None:
-        self.signed_up: dict[str, tuple[Signup, Text]] = {}
-        self.tried = self.succeeded = 0
-        self._cluster = cluster
+        super().__init__(cluster)
+        self.texts: dict[str, Text] = {}  # on which the execution of a signup began
         self._path = path
-        self._addresses = 0
+        self._addresses = itertools.count(1)
 
     def write(self, number: int) -> Text:
         """Put the text of this number in the file's place and return what rows will call it."""
@@ -77,57 +82,47 @@ class Editor:
 
     async def is_taken_up(self, text: Text) -> None:
         """Return when every replica starts executions on this text."""
-        for n in range(len(self._cluster.replicas)):
-
-            async def look(replica: int = n) -> bool:
-                return await self._starts_on(replica, text)
-
+        for replica in self._cluster.replicas:
+            look = partial(self._starts_on, replica, text)
             await until(look, f"text {text.number} in use", seconds=TAKEN_UP_SECONDS_MAX)
 
-    async def _starts_on(self, replica: int, text: Text) -> bool:
-        """Sign up at a replica, to see which text that starts on; it is kept for the count."""
+    async def _starts_on(self, replica: Replica, text: Text) -> bool:
+        """Sign up at a replica, to see which text that starts on."""
         signup = await self._sign_up(replica)
         definition = bytes(await self._cluster.look(_DEFINITION, signup.id))
         if definition == text.sha256:
-            self.signed_up[signup.id] = (signup, text)
+            self.texts[signup.id] = text
             return True
         await asyncio.sleep(LOOK_SECONDS)
         return False
 
     async def gather(self, text: Text, visitors: int) -> None:
         """Let so many sign up, at all replicas in turn."""
-        count = len(self._cluster.replicas)
+        replicas = self._cluster.replicas
 
         async def one(n: int) -> None:
-            self.tried += 1
-            signup = await self._sign_up(n % count)
-            self.signed_up[signup.id] = (signup, text)
-            self.succeeded += 1
+            signup = await self._sign_up(replicas[n % len(replicas)])
+            self.texts[signup.id] = text
 
-        await _at_once([one(n) for n in range(visitors)])
+        await self._at_once(one(n) for n in range(visitors))
 
     async def follow_links(self, one_of: int) -> None:
         """Let one of so many visitors follow the link."""
+        signups = list(self._cluster.ledger.acknowledged.values())[::one_of]
+        await self._at_once(self.verify(signup, may_be_late=False) for signup in signups)
 
-        async def one(signup: Signup) -> None:
-            self.tried += 1
-            token = (await self._cluster.sink.link(signup.id)).token
-            assert token is not None, signup
-            answer = await self._cluster.visitors.verify(self._cluster.replicas[0], token)
-            is_verified = answer.status == 200
-            self._cluster.ledger.verdicts[signup.id] = "verified" if is_verified else "expired"
-            self.succeeded += is_verified
+    async def _sign_up(self, replica: Replica) -> Signup:
+        return await self.sign_up(f"visitor-{next(self._addresses)}@example.org", at=replica)
 
-        signups = list(self._cluster.ledger.acknowledged.values())
-        await _at_once([one(signup) for signup in signups[::one_of]])
+    async def _at_once(self, visits: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Let them all come, so many at a time."""
+        room = asyncio.Semaphore(AT_ONCE_MAX)
 
-    async def _sign_up(self, replica: int) -> Signup:
-        self._addresses += 1
-        signup = await self._cluster.visitors.sign_up(
-            self._cluster.replicas[replica], f"visitor-{self._addresses}@example.org"
-        )
-        self._cluster.ledger.acknowledged[signup.id] = signup
-        return signup
+        async def one(visit: Coroutine[Any, Any, None]) -> None:
+            async with room:
+                await self.noted(visit)
+
+        await asyncio.gather(*map(one, visits))
 
 
 async def play(stage: Stage, size: Size) -> Outcome:
@@ -158,23 +153,18 @@ async def play(stage: Stage, size: Size) -> Outcome:
             "ended_elsewhere": len(strays),
             "definitions": await cluster.look("select count(*) from definitions"),
         }
-        complaints = (
-            [f"{len(strays)} ended on another text, such as {strays[:3]}"] if strays else []
-        )
-        if waiting < len(editor.signed_up) * 0.95:
-            complaints.append(f"void: only {waiting} waited until the last change")
-        return Outcome(counts, editor.succeeded / editor.tried, figures, complaints)
+        complaints = list(editor.failures)
+        if strays:
+            complaints.append(f"{len(strays)} ended on another text, such as {strays[:3]}")
+        if waiting < len(editor.texts) * WAITING_SHARE_MIN:
+            complaints.append(f"only {waiting} waited until the last change")
+        return Outcome(counts, editor.success, figures, complaints)
 
 
 async def _all_linked(cluster: Cluster) -> None:
     for id in cluster.ledger.acknowledged:
         await cluster.sink.link(id)
-    mailed = "select count(*) from executions where owner is not null"
-
-    async def is_at_rest() -> bool:
-        return bool(await cluster.look(mailed) == 0)
-
-    await until(is_at_rest, "all that signed up waiting")
+    await until(lambda: cluster.look(_ARE_AT_REST), "all that signed up waiting")
 
 
 async def _strays(cluster: Cluster, editor: Editor) -> list[str]:
@@ -182,7 +172,7 @@ async def _strays(cluster: Cluster, editor: Editor) -> list[str]:
     async with cluster.connected() as database:
         rows = {row["id"]: row for row in await database.fetch(_ENDS)}
     strays = []
-    for id, (_, text) in editor.signed_up.items():
+    for id, text in editor.texts.items():
         row = rows.get(id)
         ended = (row["definition"], json.loads(row["output"])["number"]) if row else None
         if ended != (text.sha256.hex(), text.number):
@@ -204,17 +194,6 @@ def _number(flow: Flow, number: int) -> None:
         "ResultPath": "$.number",
         "Next": "GetAccount",
     }
-
-
-async def _at_once(coroutines: list[Coroutine[Any, Any, None]]) -> None:
-    """Run them all, so many at a time."""
-    room = asyncio.Semaphore(AT_ONCE_MAX)
-
-    async def one(coroutine: Coroutine[Any, Any, None]) -> None:
-        async with room:
-            await coroutine
-
-    await asyncio.gather(*map(one, coroutines))
 
 
 _FULL: Final = Size(replicas=2, changes=20, signups=10_000, wait_seconds=300.0, verifying_of=2)

@@ -28,6 +28,7 @@ import psutil  # type: ignore[import-untyped]
 
 from tests.e2e.process import Replica, until
 from tests.faults.cluster import Cluster, open_cluster
+from tests.faults.crowd import verdict_of
 from tests.faults.prefill import fill, read_rows
 from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
 
@@ -155,7 +156,7 @@ async def _verify(cluster: Cluster, id: str) -> float:
             answer = await cluster.visitors.insist(
                 cluster.replicas, "/verify", {"token": token}, choice=cluster.stage.random
             )
-            cluster.ledger.verdicts[id] = "verified" if answer.status == 200 else "expired"
+            cluster.ledger.verdicts[id] = verdict_of(answer)
             break
     return time.monotonic() - began
 
