@@ -56,7 +56,7 @@ class Guests:
             await asyncio.wait(set(self._tasks))
 
     async def noted(self, visit: Coroutine[Any, Any, None]) -> None:
-        """Return when a visit is over; note an answer that was not to be expected or did not come."""
+        """Return when a visit is over; note an answer that is not to be expected, or none."""
         try:
             await visit
         except Exception as error:

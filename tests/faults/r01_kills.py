@@ -107,7 +107,7 @@ async def _outcome(cluster: Cluster, crowd: Crowd, size: Size, takeovers: list[f
     slowest = percentile(takeovers, 0.99)
     complaints = list(crowd.failures)
     if not cluster.rescued:
-        complaints.append("void: no kill met anything in flight")
+        complaints.append("no kill met anything in flight")
     if size.takeover_seconds_max and slowest is not None and slowest > size.takeover_seconds_max:
         complaints.append(f"takeover p99 {slowest:.2f} s is over {size.takeover_seconds_max:g} s")
     figures = {

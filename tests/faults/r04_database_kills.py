@@ -9,15 +9,13 @@ What must hold: the ledger, and that two replicas which never died take nothing 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Final
 
-from tests.faults.cluster import Cluster, open_cluster
-from tests.faults.crowd import Crowd
-from tests.faults.postgres import Server, own_server
-from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.cluster import open_cluster
+from tests.faults.postgres import own_server
+from tests.faults.run import Outcome, Run, Stage
+from tests.faults.steady import Steady
 
 TELL_EVERY: Final = 5
 
@@ -50,41 +48,17 @@ async def play(stage: Stage, size: Size) -> Outcome:
             LEASE_SECONDS=str(size.lease_seconds),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        gaps = []
-        async with steady(crowd, size.visitors_per_second):
+        steady = Steady(cluster, size.wait_seconds)
+        async with steady.visited(size.visitors_per_second):
             for n, pause in enumerate(pauses, start=1):
                 await asyncio.sleep(pause)
-                gaps.append(await _kill(cluster, server))
+                async with steady.fault():
+                    await server.kill()
+                    await server.start()
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} kills, {len(cluster.ledger.acknowledged)} signups")
-        return await _outcome(cluster, crowd, gaps)
-
-
-async def _kill(cluster: Cluster, server: Server) -> float:
-    """Kill and recover the server; return for how long nobody was answered."""
-    killed_at = time.monotonic()
-    await server.kill()
-    await server.start()
-    gap = await gap_seconds(cluster, killed_at)
-    cluster.ledger.note_fault(killed_at)
-    return gap
-
-
-async def _outcome(cluster: Cluster, crowd: Crowd, gaps: list[float]) -> Outcome:
-    counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, gaps)
-    lost = len(cluster.logged("database_lost"))
-    if not lost:
-        complaints.append("void: no kill met a transaction")
-    figures = {
-        "acknowledged": len(cluster.ledger.acknowledged),
-        "transactions_cut": lost,
-        "rescued": cluster.rescued,
-        "gap_p50_ms": milliseconds(percentile(gaps, 0.5)),
-        "gap_max_ms": milliseconds(max(gaps)),
-    }
-    return Outcome(counts, crowd.success, figures, complaints)
+        complaints = [] if steady.transactions_cut else ["no kill met a transaction"]
+        return await steady.outcome(complaints)
 
 
 _FULL: Final = Size(

@@ -12,16 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass
 from typing import Final
 
 from tests.e2e.process import until
 from tests.faults.cluster import Cluster, open_cluster
-from tests.faults.crowd import Crowd
 from tests.faults.postgres import Server, own_server
-from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.run import Outcome, Run, Stage
+from tests.faults.steady import Steady
 
 WAYS: Final = ("fast", "immediate", "kill")
 LEASES_OUT: Final = 1.5
@@ -29,6 +27,7 @@ LEASES_OUT: Final = 1.5
 HELD_MIN: Final = 5
 """Mails in flight before the long outage begins."""
 TELL_EVERY: Final = 10
+_OWNERS: Final = "select count(distinct owner) from executions"
 
 
 @dataclass(frozen=True)
@@ -66,17 +65,17 @@ async def play(stage: Stage, size: Size) -> Outcome:
             LEASE_SECONDS=str(size.lease_seconds),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        gaps, held = [], 0
-        async with steady(crowd, size.visitors_per_second):
+        steady, held = Steady(cluster, size.wait_seconds), 0
+        async with steady.visited(size.visitors_per_second):
             for n, restart in enumerate(plan, start=1):
                 await asyncio.sleep(restart.pause)
-                gaps.append(await _restart(cluster, server, restart.way, restart.down))
+                async with steady.fault():
+                    await _restart(server, restart.way, restart.down)
                 if n == (len(plan) + 1) // 2:
-                    held = await _stay_away(cluster, server, size.lease_seconds)
+                    held = await _stay_away(cluster, steady, server, size.lease_seconds)
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} of {len(plan)} restarts")
-        return await _outcome(cluster, crowd, gaps, held)
+        return await steady.outcome(restarts=len(plan), held_at_long_outage=held)
 
 
 def _plan(choice: random.Random, size: Size) -> list[Restart]:
@@ -90,45 +89,32 @@ def _plan(choice: random.Random, size: Size) -> list[Restart]:
     return plan
 
 
-async def _restart(cluster: Cluster, server: Server, way: str, down: float) -> float:
-    """Restart the server; return for how long nobody was answered."""
-    began = time.monotonic()
+async def _restart(server: Server, way: str, down: float) -> None:
     if way == "kill":
         await server.kill()
     else:
         await server.stop("fast" if way == "fast" else "immediate")
     await asyncio.sleep(down)
     await server.start()
-    gap = await gap_seconds(cluster, began)
-    cluster.ledger.note_fault(began)
-    return gap
 
 
-async def _stay_away(cluster: Cluster, server: Server, lease_seconds: float) -> int:
+async def _stay_away(cluster: Cluster, steady: Steady, server: Server, lease_seconds: float) -> int:
     """Be down for longer than a lease, and see it through; return how many mails were in flight."""
     cluster.sink.hold()
     try:
         await until(lambda: cluster.sink.held >= HELD_MIN, "mails in flight")
+        await until(lambda: _have_all_something(cluster), "something in each one's hands")
         held = cluster.sink.held
-        await _restart(cluster, server, "kill", LEASES_OUT * lease_seconds)
+        async with steady.fault():
+            await _restart(server, "kill", LEASES_OUT * lease_seconds)
         await asyncio.sleep(LEASES_OUT * lease_seconds)
     finally:
         cluster.sink.release()
     return held
 
 
-async def _outcome(cluster: Cluster, crowd: Crowd, gaps: list[float], held: int) -> Outcome:
-    counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, gaps)
-    figures = {
-        "restarts": len(gaps),
-        "acknowledged": len(cluster.ledger.acknowledged),
-        "held_at_long_outage": held,
-        "rescued": cluster.rescued,
-        "gap_p50_ms": milliseconds(percentile(gaps, 0.5)),
-        "gap_max_ms": milliseconds(max(gaps)),
-    }
-    return Outcome(counts, crowd.success, figures, complaints)
+async def _have_all_something(cluster: Cluster) -> bool:
+    return bool(await cluster.look(_OWNERS) == len(cluster.replicas))
 
 
 _FULL: Final = Size(

@@ -11,15 +11,13 @@ What must hold: the ledger; no rescue, since no replica dies; and the gap that v
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass
 from typing import Final
 
-from tests.faults.cluster import Cluster, open_cluster
-from tests.faults.crowd import Crowd
-from tests.faults.postgres import Pair, own_pair
-from tests.faults.run import Outcome, Run, Stage, percentile
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.cluster import open_cluster
+from tests.faults.postgres import own_pair
+from tests.faults.run import Outcome, Run, Stage
+from tests.faults.steady import Steady
 
 TELL_EVERY: Final = 5
 
@@ -52,42 +50,18 @@ async def play(stage: Stage, size: Size) -> Outcome:
             LEASE_SECONDS=str(size.lease_seconds),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        gaps = []
-        async with steady(crowd, size.visitors_per_second):
+        steady = Steady(cluster, size.wait_seconds)
+        async with steady.visited(size.visitors_per_second):
             for n, pause in enumerate(pauses, start=1):
                 await asyncio.sleep(pause)
-                gaps.append(await _fail_over(cluster, pair))
+                async with steady.fault():
+                    await pair.fail_over()
                 if n < size.failovers:
                     await pair.rebuild()
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} failovers, {len(cluster.ledger.acknowledged)} signups")
-        return await _outcome(cluster, crowd, gaps)
-
-
-async def _fail_over(cluster: Cluster, pair: Pair) -> float:
-    """Kill the primary, promote its standby; return for how long nobody was answered."""
-    killed_at = time.monotonic()
-    await pair.fail_over()
-    gap = await gap_seconds(cluster, killed_at)
-    cluster.ledger.note_fault(killed_at)
-    return gap
-
-
-async def _outcome(cluster: Cluster, crowd: Crowd, gaps: list[float]) -> Outcome:
-    counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, gaps)
-    lost = len(cluster.logged("database_lost"))
-    if not lost:
-        complaints.append("void: no failover met a transaction")
-    figures = {
-        "acknowledged": len(cluster.ledger.acknowledged),
-        "transactions_cut": lost,
-        "rescued": cluster.rescued,
-        "gap_p50_s": round(percentile(gaps, 0.5) or 0.0, 2),
-        "gap_max_s": round(max(gaps), 2),
-    }
-    return Outcome(counts, crowd.success, figures, complaints)
+        complaints = [] if steady.transactions_cut else ["no failover met a transaction"]
+        return await steady.outcome(complaints)
 
 
 _FULL: Final = Size(

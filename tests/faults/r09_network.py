@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from service.store.database import COMMAND_SECONDS
-from tests.faults.cluster import Cluster, open_cluster
-from tests.faults.crowd import Crowd
+from tests.faults.cluster import open_cluster
 from tests.faults.postgres import own_server
 from tests.faults.proxy import Proxy
-from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.run import Outcome, Run, Stage
+from tests.faults.steady import Steady
 
 KINDS: Final = {"commit": 45, "reset": 25, "swallow": 15, "delay": 15}
 """How many of a hundred cuts are of which kind."""
@@ -73,18 +71,20 @@ async def play(stage: Stage, size: Size) -> Outcome:
             LEASE_SECONDS=str(size.lease_seconds),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        gaps = []
-        async with steady(crowd, size.visitors_per_second):
+        steady = Steady(cluster, size.wait_seconds)
+        async with steady.visited(size.visitors_per_second):
             for n, cut in enumerate(plan, start=1):
                 await asyncio.sleep(cut.pause)
-                began = time.monotonic()
-                made[cut.kind] += await _cut(proxy, cut)
-                gaps.append(await gap_seconds(cluster, began))
-                cluster.ledger.note_fault(began)
+                async with steady.fault():
+                    made[cut.kind] += await _cut(proxy, cut)
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} cuts, {len(cluster.ledger.acknowledged)} signups")
-        return await _outcome(cluster, crowd, proxy, made, gaps)
+        unmet = "no COMMIT that took place was cut off from its answer"
+        return await steady.outcome(
+            [] if proxy.committed else [unmet],
+            **{f"{kind}_cuts": made[kind] for kind in KINDS},
+            committed_unanswered=proxy.committed,
+        )
 
 
 def _plan(choice: random.Random, size: Size) -> list[Cut]:
@@ -106,25 +106,6 @@ async def _cut(proxy: Proxy, cut: Cut) -> bool:
             return await proxy.swallow(cut.seconds) > 0
     await proxy.delay(cut.seconds)
     return True
-
-
-async def _outcome(
-    cluster: Cluster, crowd: Crowd, proxy: Proxy, made: Counter[str], gaps: list[float]
-) -> Outcome:
-    counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, gaps)
-    if not proxy.committed:
-        complaints.append("void: no COMMIT that took place was cut off from its answer")
-    figures = {
-        "acknowledged": len(cluster.ledger.acknowledged),
-        **{f"{kind}_cuts": made[kind] for kind in KINDS},
-        "committed_unanswered": proxy.committed,
-        "transactions_cut": len(cluster.logged("database_lost")),
-        "rescued": cluster.rescued,
-        "gap_p50_ms": milliseconds(percentile(gaps, 0.5)),
-        "gap_max_ms": milliseconds(max(gaps)),
-    }
-    return Outcome(counts, crowd.success, figures, complaints)
 
 
 _FULL: Final = Size(

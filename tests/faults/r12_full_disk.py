@@ -12,6 +12,7 @@ are taken again without anybody's help; and the ledger.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -25,11 +26,10 @@ import asyncpg
 
 from tests.e2e.visitors import Signup
 from tests.faults.cluster import Cluster, open_cluster
-from tests.faults.crowd import Crowd
 from tests.faults.disk import Disk, missing, small_disk
 from tests.faults.postgres import Server, server_folder
 from tests.faults.run import Outcome, Run, Stage, milliseconds
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.steady import Steady
 
 DATA_MEGABYTES: Final = 256
 WAL_MEGABYTES: Final = 128
@@ -63,7 +63,6 @@ class Disks:
 
 async def play(stage: Stage, size: Size) -> Outcome:
     """Fill, be refused, free, be served again, and count."""
-    gaps: list[float] = []
     refusals: list[float] = []
     restarts = 0
     async with (
@@ -76,8 +75,8 @@ async def play(stage: Stage, size: Size) -> Outcome:
             LEASE_SECONDS=str(size.lease_seconds),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        async with steady(crowd, size.visitors_per_second):
+        steady = Steady(cluster, size.wait_seconds)
+        async with steady.visited(size.visitors_per_second):
             for n in range(size.rounds):
                 await asyncio.sleep(size.pause_seconds)
                 began = time.monotonic()
@@ -88,21 +87,16 @@ async def play(stage: Stage, size: Size) -> Outcome:
                 disks.data.free()
                 disks.wal.free()
                 restarts += await disks.server.revive()
-                gaps.append(await gap_seconds(cluster, freed_at))
-                cluster.ledger.note_fault(began)
+                await steady.see_through(began, since=freed_at)
                 stage.tell(f"full {n + 1} times, {len(cluster.ledger.acknowledged)} signups")
-        counts = await cluster.count()
-        complaints = complaints_of(cluster, crowd, gaps)
+        complaints = []
         if max(refusals) >= REFUSAL_SECONDS_MAX:
             complaints.append(f"no 503 within {REFUSAL_SECONDS_MAX:g} s of a full disk")
-        figures = {
-            "acknowledged": len(cluster.ledger.acknowledged),
-            "refused_after_max_ms": milliseconds(max(refusals)),
-            "served_after_max_ms": milliseconds(max(gaps)),
-            "server_ended": restarts,
-            "rescued": cluster.rescued,
-        }
-        return Outcome(counts, crowd.success, figures, complaints)
+        return await steady.outcome(
+            complaints,
+            refused_after_max_ms=milliseconds(max(refusals)),
+            server_ended=restarts,
+        )
 
 
 @asynccontextmanager
@@ -149,7 +143,7 @@ async def _fill(disks: Disks, *, is_wal: bool) -> None:
 async def _refusal_seconds(cluster: Cluster, n: int) -> float:
     """Return how long it takes until a signup is refused with 503; the limit when none is."""
     began = time.monotonic()
-    for probe in range(1_000_000):
+    for probe in itertools.count():
         if time.monotonic() > began + REFUSAL_SECONDS_MAX:
             break
         email = f"probe-{n}-{probe}@example.org"

@@ -25,7 +25,7 @@ from tests.faults.cluster import Cluster, open_cluster
 from tests.faults.crowd import Crowd
 from tests.faults.postgres import Server, own_server
 from tests.faults.run import Outcome, Run, Stage
-from tests.faults.steady import complaints_of, gap_seconds, steady
+from tests.faults.steady import Steady
 
 CONNECTIONS: Final = 30
 """What the server has; two replicas need at most two thirds of it."""
@@ -54,14 +54,6 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Blockage:
-    """How many visitors were served in spite of it, and how long after it the next one was."""
-
-    served: int
-    gap: float
-
-
-@dataclass(frozen=True)
 class Rates:
     """Executions that ended in a second, before the xmin was held and at the end of holding it."""
 
@@ -86,31 +78,39 @@ async def play(stage: Stage, size: Size) -> Outcome:
             DATABASE_POOL_SIZE=str(POOL_SIZE),
         ) as cluster,
     ):
-        crowd = Crowd(cluster, size.wait_seconds)
-        async with steady(crowd, size.visitors_per_second):
+        steady = Steady(cluster, size.wait_seconds)
+        async with steady.visited(size.visitors_per_second):
             await asyncio.sleep(size.calm_seconds)
-            blockages = [await _lock(cluster, server, size.lock_seconds)]
+            served = [await _lock(cluster, steady, server, size.lock_seconds)]
             stage.tell(f"a lock of {size.lock_seconds:g} s is over")
             await asyncio.sleep(size.calm_seconds)
-            blockages.append(await _seize(cluster, server, size.seize_seconds))
+            served.append(await _seize(cluster, steady, server, size.seize_seconds))
             stage.tell(f"{size.seize_seconds:g} s without a connection are over")
-        rates = await _hold(cluster, crowd, server, size)
-        return await _outcome(cluster, crowd, blockages, rates, size.share_min)
+        rates = await _hold(cluster, steady.crowd, server, size)
+        return await steady.outcome(
+            _complaints(served, rates, size.share_min),
+            served_under_lock_and_seizure=served,
+            served_after_lock_and_seizure_s=[round(gap, 2) for gap in steady.gaps],
+            rate_before=round(rates.before, 1),
+            rate_under_held_xmin=round(rates.under, 1),
+            share=round(rates.share, 3),
+        )
 
 
-async def _lock(cluster: Cluster, server: Server, seconds: float) -> Blockage:
-    """Lock the table that everything goes through."""
+async def _lock(cluster: Cluster, steady: Steady, server: Server, seconds: float) -> int:
+    """Lock the table that everything goes through; return how many were served in spite of it."""
     began = time.monotonic()
     async with _session(server) as foreign, foreign.transaction():
         await foreign.execute("lock table executions in access exclusive mode")
         before = len(cluster.ledger.acknowledged)
         await asyncio.sleep(seconds)
         served = len(cluster.ledger.acknowledged) - before
-    return await _over(cluster, began, served)
+    await steady.see_through(began, since=time.monotonic())
+    return served
 
 
-async def _seize(cluster: Cluster, server: Server, seconds: float) -> Blockage:
-    """End the service's connections and take all there are."""
+async def _seize(cluster: Cluster, steady: Steady, server: Server, seconds: float) -> int:
+    """End the service's connections and take all there are; return how many were served."""
     began = time.monotonic()
     async with AsyncExitStack() as seized:
         foreign = [await seized.enter_async_context(_session(server))]
@@ -121,7 +121,8 @@ async def _seize(cluster: Cluster, server: Server, seconds: float) -> Blockage:
         before = len(cluster.ledger.acknowledged)
         await asyncio.sleep(seconds)
         served = len(cluster.ledger.acknowledged) - before
-    return await _over(cluster, began, served)
+    await steady.see_through(began, since=time.monotonic())
+    return served
 
 
 async def _end_others(foreign: list[asyncpg.Connection]) -> int:
@@ -132,13 +133,6 @@ async def _end_others(foreign: list[asyncpg.Connection]) -> int:
         [connection.get_server_pid() for connection in foreign],
     )
     return len(ended)
-
-
-async def _over(cluster: Cluster, began: float, served: int) -> Blockage:
-    ended = time.monotonic()
-    gap = await gap_seconds(cluster, ended)
-    cluster.ledger.note_fault(began)
-    return Blockage(served, gap)
 
 
 async def _hold(cluster: Cluster, crowd: Crowd, server: Server, size: Size) -> Rates:
@@ -187,27 +181,15 @@ async def _session(server: Server) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def _outcome(
-    cluster: Cluster, crowd: Crowd, blockages: list[Blockage], rates: Rates, share_min: float
-) -> Outcome:
-    counts = await cluster.count()
-    complaints = complaints_of(cluster, crowd, [blockage.gap for blockage in blockages])
-    if max(blockage.served for blockage in blockages) > ON_THEIR_WAY_MAX:
-        complaints.append("void: visitors were served by a database that was blocked")
+def _complaints(served: list[int], rates: Rates, share_min: float) -> list[str]:
+    found = []
+    if max(served) > ON_THEIR_WAY_MAX:
+        found.append("visitors were served by a database that was blocked")
     if rates.share < share_min:
-        complaints.append(f"{rates.share:.0%} of the throughput under a held xmin")
+        found.append(f"{rates.share:.0%} of the throughput under a held xmin")
     if not rates.under:
-        complaints.append("nothing ended under a held xmin")
-    figures = {
-        "acknowledged": len(cluster.ledger.acknowledged),
-        "served_under_lock_and_seizure": [blockage.served for blockage in blockages],
-        "served_after_lock_and_seizure_s": [round(blockage.gap, 2) for blockage in blockages],
-        "rate_before": round(rates.before, 1),
-        "rate_under_held_xmin": round(rates.under, 1),
-        "share": round(rates.share, 3),
-        "rescued": cluster.rescued,
-    }
-    return Outcome(counts, crowd.success, figures, complaints)
+        found.append("nothing ended under a held xmin")
+    return found
 
 
 _FULL: Final = Size(
