@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-import aiohttp
 import asyncpg
 import pytest
 
-from tests.e2e.process import Replica, base_environment
+from tests.e2e.process import Replica, replica_environment
 from tests.e2e.sink import MailSink
-from tests.e2e.visitors import REQUEST_SECONDS_MAX, Visitors
-
-SECRET_KEY = "a-secret-of-the-end-to-end-tests-only"
+from tests.e2e.visitors import Visitors, open_visitors
 
 MakeReplica = Callable[..., Replica]
 
@@ -21,13 +18,8 @@ MakeReplica = Callable[..., Replica]
 @pytest.fixture
 async def sink(tmp_path: Path) -> AsyncIterator[MailSink]:
     """Yield a mail server that takes everything."""
-    sink = MailSink(tmp_path / "mails.jsonl")
-    await sink.start()
-    try:
+    async with MailSink(tmp_path / "mails.jsonl") as sink:
         yield sink
-    finally:
-        await sink.stop()
-        sink.close()
 
 
 @pytest.fixture
@@ -36,16 +28,8 @@ def make_replica(tmp_path: Path, sink: MailSink) -> Iterator[MakeReplica]:
     made: list[Replica] = []
 
     def make(database_url: str, **variables: str) -> Replica:
-        environment = base_environment(
-            DATABASE_URL=database_url,
-            SMTP_URL=sink.url,
-            SECRET_KEY=SECRET_KEY,
-            MIGRATE="on",
-            HOST="127.0.0.1",
-            PORT="0",
-            OPS_PORT="0",
-        )
-        replica = Replica({**environment, **variables}, tmp_path / f"replica-{len(made)}.log")
+        environment = replica_environment(database_url, sink.url, MIGRATE="on") | variables
+        replica = Replica(environment, tmp_path / f"replica-{len(made)}.log")
         made.append(replica)
         return replica
 
@@ -73,11 +57,8 @@ def start_replica(
 @pytest.fixture
 async def visitors() -> AsyncIterator[Visitors]:
     """Yield a client without limits of its own."""
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
-        connector=aiohttp.TCPConnector(limit=0),
-    ) as session:
-        yield Visitors(session)
+    async with open_visitors() as visitors:
+        yield visitors
 
 
 @pytest.fixture

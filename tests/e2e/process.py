@@ -18,6 +18,7 @@ import service
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 SERVICE: Final = Path(service.__file__).resolve().parents[1]
 COMMAND: Final = (sys.executable, "-m", "service")
+SECRET_KEY: Final = "a-secret-of-the-tests-and-theirs-only"
 START_SECONDS_MAX: Final = 30.0
 """For a process to answer; several times what it takes on a busy machine."""
 WAIT_SECONDS_MAX: Final = 30.0
@@ -53,6 +54,19 @@ def base_environment(**variables: str) -> dict[str, str]:
         path = os.pathsep.join([str(SERVICE), str(REPOSITORY)])
         own |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     return {**own, **variables}
+
+
+def replica_environment(database_url: str, smtp_url: str, **variables: str) -> dict[str, str]:
+    """Return the environment of a replica that listens on ports which the system chooses."""
+    environment = base_environment(
+        DATABASE_URL=database_url,
+        SMTP_URL=smtp_url,
+        SECRET_KEY=SECRET_KEY,
+        HOST="127.0.0.1",
+        PORT="0",
+        OPS_PORT="0",
+    )
+    return {**environment, **variables}
 
 
 def run_command(

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 from aiosmtpd.smtp import SMTP
@@ -82,8 +82,12 @@ class MailSink:
             for _ in range(5):
                 await asyncio.sleep(0)
 
-    def close(self) -> None:
-        """Close the record."""
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.stop()
         os.close(self._record)
 
     def hold(self) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import SECRET_KEY
-from tests.e2e.process import REPOSITORY, base_environment, run_command
+from tests.e2e.process import REPOSITORY, SECRET_KEY, base_environment, run_command
 from tests.e2e.sink import MailSink
 
 pytestmark = pytest.mark.e2e

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
-import signal
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import asyncpg
 import pytest
 
-from service.demo.installation import cluster_dir
-from service.demo.postgres import EmbeddedPostgres
 from tests.e2e.process import Replica, until
 from tests.e2e.sink import MailSink
 from tests.e2e.visitors import Answer, Visitors
+from tests.faults.postgres import Server, own_server
 
 pytestmark = pytest.mark.e2e
 
@@ -33,52 +27,24 @@ OUTAGES: Final = 2
 """One by a kill, one in good order."""
 
 
-class OwnServer:
-    """A server of the test's own, which may be killed and started again under the same URL."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._data_dir = data_dir
-        self._server = EmbeddedPostgres(data_dir)
-        # The socket's folder is another after each start, `run` leads to it.
-        self.url = f"postgresql://postgres@/postgres?host={data_dir / 'run'}"
-
-    async def start(self) -> None:
-        await self._server.start()
-
-    async def stop(self) -> None:
-        await self._server.stop()
-
-    async def kill(self) -> None:
-        """End the server as a power cut would, and return when its last process is gone."""
-        pid_file = cluster_dir(self._data_dir) / "postmaster.pid"
-        os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGKILL)
-        await self._server.stop()
-
-
 @pytest.fixture
-async def own_server() -> AsyncIterator[OwnServer]:
-    folder = Path(tempfile.mkdtemp(prefix="countersign-test-"))
-    folder.chmod(0o711)  # the server may run as another user
-    server = OwnServer(folder / "data")
-    try:
-        await server.start()
+async def database_server() -> AsyncIterator[Server]:
+    """Yield a server of the test's own, which may be killed and started again."""
+    async with own_server() as server:
         yield server
-    finally:
-        await server.stop()
-        shutil.rmtree(folder)
 
 
 async def test_an_outage_is_answered_with_503_and_everything_goes_on_by_itself(
-    own_server: OwnServer, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
+    database_server: Server, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
 ) -> None:
-    replica = make_replica(own_server.url, LEASE_SECONDS=str(LEASE_SECONDS))
+    replica = make_replica(database_server.url, LEASE_SECONDS=str(LEASE_SECONDS))
     await replica.start()
     for n in range(OUTAGES):
         email = f"visitor-{n}@example.org"
         signup = await visitors.sign_up(replica, email)
         link = await sink.link(signup.id)
         await until(lambda: _is_idle(visitors, replica), "nothing in flight")
-        await (own_server.kill() if n % 2 == 0 else own_server.stop())
+        await (database_server.kill() if n % 2 == 0 else database_server.stop())
 
         # The first meets a service whose committer does not know yet, the second one that does.
         for _ in range(2):
@@ -90,7 +56,7 @@ async def test_an_outage_is_answered_with_503_and_everything_goes_on_by_itself(
         unknown = await visitors.ask(f"{replica.public}/signup/{signup.id}", secret=signup.secret)
         assert _shape(unknown) == (503, "unavailable", "2")
         assert (await visitors.ask(f"{replica.ops}/health/live")).status == 200
-        await own_server.start()
+        await database_server.start()
 
         await until(lambda: _is_ready(visitors, replica), "readiness again")
         assert (await visitors.verify(replica, link.token)).body["status"] == "verified"
@@ -102,9 +68,11 @@ async def test_an_outage_is_answered_with_503_and_everything_goes_on_by_itself(
 
 
 async def test_after_an_outage_longer_than_the_lease_nobody_rescues_anybody(
-    own_server: OwnServer, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
+    database_server: Server, make_replica: MakeReplica, visitors: Visitors, sink: MailSink
 ) -> None:
-    replicas = [make_replica(own_server.url, LEASE_SECONDS=str(LEASE_SECONDS)) for _ in range(2)]
+    replicas = [
+        make_replica(database_server.url, LEASE_SECONDS=str(LEASE_SECONDS)) for _ in range(2)
+    ]
     for replica in replicas:
         await replica.start()
     sink.hold()  # so that both have executions in their hands, whose heartbeats go stale
@@ -112,9 +80,9 @@ async def test_after_an_outage_longer_than_the_lease_nobody_rescues_anybody(
     signups = [await visitors.sign_up(replicas[n % 2], email) for n, email in enumerate(emails)]
     await until(lambda: sink.held == len(signups), "every mail in flight")
 
-    await own_server.kill()
+    await database_server.kill()
     await _pass(LEASES_OUT * LEASE_SECONDS)
-    await own_server.start()
+    await database_server.start()
     for replica in replicas:
         await until(partial(_is_ready, visitors, replica), "readiness again")
     await _pass(LEASES_OUT * LEASE_SECONDS)  # in which a wrong rescue would come
@@ -124,7 +92,7 @@ async def test_after_an_outage_longer_than_the_lease_nobody_rescues_anybody(
         assert (await visitors.verify(replica, link.token or "")).status == 200
 
     rescues = [await visitors.metric(r, "countersign_rescues_total") for r in replicas]
-    connection = await asyncpg.connect(own_server.url)
+    connection = await asyncpg.connect(database_server.url)
     try:
         await until(lambda: _rests(connection), "all in flight to end or rest")
     finally:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -35,6 +36,16 @@ class Signup:
     email: str
     id: str
     secret: str
+
+
+@asynccontextmanager
+async def open_visitors() -> AsyncIterator[Visitors]:
+    """Yield a client without limits of its own."""
+    async with aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
+        connector=aiohttp.TCPConnector(limit=0),
+    ) as session:
+        yield Visitors(session)
 
 
 class Visitors:

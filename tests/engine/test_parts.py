@@ -125,16 +125,17 @@ def test_a_name_that_begins_with_an_id_is_in_that_ids_bucket() -> None:
 # The database's clock
 
 
-def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def passed(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Return what says how many seconds have passed, by the monotonic clock."""
     passed = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(
-        clocks,
-        "time",
-        SimpleNamespace(monotonic=lambda: passed.seconds),
-        raising=True,
-    )
+    monkeypatch.setattr(clocks, "time", SimpleNamespace(monotonic=lambda: passed.seconds))
+    return passed
+
+
+def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
+    passed: SimpleNamespace,
+) -> None:
     clock = DatabaseClock()
     clock.set(NOON)
     passed.seconds += 90
@@ -154,15 +155,8 @@ def test_the_clock_carries_the_databases_time_on_by_the_monotonic_one(
     ids=["set back", "slow", "prompt", "set forward"],
 )
 def test_a_slow_answer_does_not_set_the_clock_back(
-    monkeypatch: pytest.MonkeyPatch, says: float, shows: float
+    passed: SimpleNamespace, says: float, shows: float
 ) -> None:
-    passed = SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(
-        clocks,
-        "time",
-        SimpleNamespace(monotonic=lambda: passed.seconds),
-        raising=True,
-    )
     clock = DatabaseClock()
     clock.set(NOON)
     passed.seconds += 60

@@ -11,19 +11,17 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
-import aiohttp
 import asyncpg
 
 from service.store import Database, migrate
-from tests.e2e.process import COMMAND, Replica, base_environment
+from tests.e2e.process import COMMAND, Replica, replica_environment
 from tests.e2e.sink import MailSink
-from tests.e2e.visitors import REQUEST_SECONDS_MAX, Visitors
+from tests.e2e.visitors import Visitors, open_visitors
 from tests.faults.ledger import AUDIT, Counts, Ledger
 from tests.faults.run import Stage
 
 FLOW_SECONDS: Final = 1800
 """What the shipped flow waits for a visitor."""
-SECRET_KEY: Final = "a-secret-of-the-fault-runs-and-theirs-only"
 POLL_SECONDS: Final = 0.1
 REST_SECONDS_MAX: Final = 120.0
 """Without any execution's end, after which a run is over all the same."""
@@ -128,20 +126,14 @@ async def open_cluster(
     `wait_seconds` is what the shipped flow's half hour is scaled to. The database is a fresh one of
     the stage's server, unless the caller brings an empty one of its own; its schema is made here.
     """
-    async with _database(stage, database_url) as url, _sink(stage) as sink, _visitors() as visitors:
+    async with (
+        _database(stage, database_url) as url,
+        MailSink(stage.folder / "mails.jsonl") as sink,
+        open_visitors() as visitors,
+    ):
         scale = wait_seconds / FLOW_SECONDS
-        environment = base_environment(
-            DATABASE_URL=url,
-            SMTP_URL=sink.url,
-            SECRET_KEY=SECRET_KEY,
-            HOST="127.0.0.1",
-            PORT="0",
-            OPS_PORT="0",
-            WAIT_TIME_SCALE=str(scale),
-        )
-        cluster = Cluster(
-            stage, url, {**environment, **variables}, sink, visitors, Ledger(time_scale=scale)
-        )
+        environment = replica_environment(url, sink.url, WAIT_TIME_SCALE=str(scale)) | variables
+        cluster = Cluster(stage, url, environment, sink, visitors, Ledger(time_scale=scale))
         await _migrate(url)
         async with cluster.connected() as database:
             await database.execute(AUDIT)
@@ -181,26 +173,6 @@ async def _migrate(url: str) -> None:
         await migrate(database)
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def _sink(stage: Stage) -> AsyncIterator[MailSink]:
-    sink = MailSink(stage.folder / "mails.jsonl")
-    await sink.start()
-    try:
-        yield sink
-    finally:
-        await sink.stop()
-        sink.close()
-
-
-@asynccontextmanager
-async def _visitors() -> AsyncIterator[Visitors]:
-    async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS_MAX),
-        connector=aiohttp.TCPConnector(limit=0),
-    ) as session:
-        yield Visitors(session)
 
 
 @contextmanager

@@ -20,8 +20,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -119,16 +118,9 @@ async def play(stage: Stage, size: Size) -> Outcome:
         return await _judge(cluster, server, crowd, left)
 
 
-@asynccontextmanager
-async def _server(stage: Stage, each: int) -> AsyncIterator[FaultyServer]:
+def _server(stage: Stage, each: int) -> FaultyServer:
     tls = server_context(stage.folder)
-    server = FaultyServer(stage.folder / "faulty.jsonl", tls, stage.random, each)
-    await server.start()
-    try:
-        yield server
-    finally:
-        await server.stop()
-        server.close()
+    return FaultyServer(stage.folder / "faulty.jsonl", tls, stage.random, each)
 
 
 async def _judge(
