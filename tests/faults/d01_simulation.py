@@ -35,7 +35,6 @@ from tests.simulation.deterministic.story import story_of
 SEEDS_AT_ONCE: Final = 50
 ALONE_MAX: Final = 100
 """Seeds that one process plays itself, since others take a second to start."""
-
 TOLD_MAX: Final = 3
 """Failing seeds whose stories are made short and told; all are named."""
 
@@ -143,9 +142,8 @@ def _outcome(tally: Tally, size: Size) -> Outcome:
         "faults_by_kind": dict(sorted(tally.struck.items())),
         "seen": dict(sorted(tally.seen.items())),
     }
-    return Outcome(
-        counts, 1.0 if size.seeds else 0.0, figures, [*complaints, *tally.stories[:TOLD_MAX]]
-    )
+    success = 1.0 if size.seeds else 0.0
+    return Outcome(counts, success, figures, [*complaints, *tally.stories[:TOLD_MAX]])
 
 
 RUN: Final = Run(

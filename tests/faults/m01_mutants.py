@@ -28,7 +28,8 @@ from service.store.memory_accounts import EFFECTS, MemoryAccounts
 from tests.faults.ledger import Counts
 from tests.faults.run import Outcome, Run, Stage
 from tests.simulation.deterministic.client import RemoteStore
-from tests.simulation.deterministic.database import ModelDatabase, Reply
+from tests.simulation.deterministic.database import ModelDatabase
+from tests.simulation.deterministic.network import Reply
 from tests.simulation.deterministic.play import play as play_story
 from tests.simulation.deterministic.story import story_of
 

@@ -28,7 +28,7 @@ from tests.faults.run import Outcome, Run, Stage, milliseconds, percentile
 VOLLEY_SECONDS: Final = 0.1
 LOOK_SECONDS: Final = 0.02
 TAKEOVER_SECONDS_MAX: Final = 60.0
-"""After which a kill's executions count as not taken over."""
+"""After which a takeover is waited for no longer, and counts as having taken so long."""
 TELL_EVERY: Final = 10
 
 _OWNED: Final = "select count(*) from executions where owner = $1 and status = 'RUNNING'"

@@ -142,7 +142,7 @@ def _chosen(stage: Stage, size: Size) -> list[Cell]:
 def _stage(stage: Stage, n: int, server: str) -> Stage:
     folder = stage.folder / f"cell-{n}"
     folder.mkdir()
-    return Stage(stage.random.getrandbits(32), stage.edition, folder, server)
+    return Stage(stage.random.getrandbits(32), folder, server)
 
 
 async def _play_cell(stage: Stage, cell: Cell, visitors: int) -> Result:

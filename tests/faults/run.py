@@ -31,7 +31,6 @@ class Stage:
     """Where a run is played: its seed, a folder of its own, a server, and somebody to tell."""
 
     seed: int
-    edition: Edition
     folder: Path
     given_server: str | None = None
     random: random.Random = field(init=False)
@@ -110,7 +109,7 @@ async def perform(
     scratch = REPOSITORY / "build"
     scratch.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{run.name}-", dir=scratch) as folder:
-        stage = Stage(seed, edition, Path(folder), given_server)
+        stage = Stage(seed, Path(folder), given_server)
         stage.tell(f"{run.name} ({run.title}), seed {seed}: {size}")
         began = time.monotonic()
         outcome = await run.play(stage, size)

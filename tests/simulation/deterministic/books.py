@@ -76,7 +76,7 @@ class Books:
         if owner is not None:
             self.wrong.append(("claimed twice", f"{key.id} at {self.world.now:.3f} s"))
 
-    def _rescued(self, by: UUID, owner: UUID) -> None:
+    def _rescued(self, owner: UUID) -> None:
         """See that nobody is taken for dead who only could not reach the database for a while."""
         self.seen["rescue"] += 1
         former = self.life_of(owner)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 from uuid import UUID
 
+from service.engine.committer import LOCK_PATIENCE_MS
 from service.engine.map_ports import MapRunStore
 from service.engine.ports import (
     Beat,
@@ -25,7 +26,7 @@ from service.engine.ports import (
 from service.store.memory_map_runs import MemoryMapRuns
 from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.network import Network
-from tests.simulation.deterministic.tables import IDLE_SECONDS_MAX, LOCK_PATIENCE_MS, Session
+from tests.simulation.deterministic.tables import IDLE_SECONDS_MAX, Session
 from tests.simulation.deterministic.world import Process
 
 

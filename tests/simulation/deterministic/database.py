@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
+from service.engine.committer import LOCK_PATIENCE_MS
 from service.engine.ports import (
     Checkpoint,
     Contended,
@@ -26,18 +27,17 @@ from service.engine.ports import (
     Standing,
     Unavailable,
 )
+from service.store.executions import RELEASE_PATIENCE_MS
 from service.store.memory import MemoryTransaction
 from service.store.memory_accounts import EFFECTS
+from tests.simulation.deterministic.network import Reply
 from tests.simulation.deterministic.tables import (
-    LOCK_PATIENCE_MS,
     TALLY,
     Session,
     Shard,
     Tables,
     at_once,
 )
-
-Reply: TypeAlias = Callable[[Any, Exception | None], None]
 
 
 class _Waiting:
@@ -233,7 +233,7 @@ class ModelDatabase(Tables):
     def ask(self, who: str, name: str, arguments: Sequence[Any], reply: Reply) -> None:
         """Perform a statement that is a transaction of its own."""
         if name in ("seize", "quarantine", "bury", "let_go", "release"):
-            patience_ms = 5_000 if name == "release" else LOCK_PATIENCE_MS
+            patience_ms = RELEASE_PATIENCE_MS if name == "release" else LOCK_PATIENCE_MS
             session = Session(who, patience_ms)
 
             def ended(answer: Any, error: Exception | None) -> None:

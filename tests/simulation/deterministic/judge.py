@@ -6,7 +6,7 @@ must hold at every commit and every time that something is performed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
@@ -21,6 +21,7 @@ from service.store.memory import ExecutionRow
 from tests.faults.replay import Ending, replay
 from tests.simulation.deterministic.books import Books
 from tests.simulation.deterministic.database import ModelDatabase
+from tests.simulation.deterministic.faults import OUTAGE
 from tests.simulation.deterministic.flows import (
     BRANCHES,
     ITEMS,
@@ -30,6 +31,7 @@ from tests.simulation.deterministic.flows import (
     TIME_SCALE,
     machines,
 )
+from tests.simulation.deterministic.network import Struck
 from tests.simulation.deterministic.outside import Performed
 from tests.simulation.deterministic.replica import ARNS
 from tests.simulation.deterministic.story import Story
@@ -46,6 +48,9 @@ ERRORS: Final = (
 
 POISONED: Final = "Engine.WorkerLost"
 DEATHS_OF_THE_POISONED: Final = 3
+
+ON_ITS_WAY_SECONDS: Final = 1.0
+"""Of an effect that reaches the outside when what went wrong with its performer is over."""
 
 LONG: Final = timedelta(minutes=10)
 """Longer than any backoff, shorter than the wait of the patient."""
@@ -114,6 +119,7 @@ class Judge:
         for key, row in self._server.rows():
             self._books.seen["executions"] += 1
             status, name = row.at.status, f"{row.machine} {key.id}"
+            self._check_history(key, row)
             if waits_for_nobody(self._server, key, row) and status is Status.RUNNING:
                 continue
             if status is Status.RUNNING:
@@ -121,7 +127,6 @@ class Judge:
                 continue
             if status is not Status.SUCCEEDED and not self._may_be_poisoned(row):
                 self._verdict.add("lost", f"{name} ended as {status}: {row.at.error}")
-            self._check_history(key, row)
             if row.machine in TALLIES and status is Status.SUCCEEDED:
                 self._check_tallies(key, row)
 
@@ -192,11 +197,9 @@ class Judge:
             return
         if status in ("pending", "superseded") and row.at.status is not Status.RUNNING:
             self._verdict.add("lost", f"account {key.id} is {status} at the end")
-        verdict = self._told.verdicts.get(key.id)
-        if verdict is not None and verdict not in (status, "superseded"):
-            self._verdict.add("resurrected", f"{key.id} was told {verdict}, is {status}")
-        if verdict is not None and verdict == "superseded" and status == "verified":
-            self._verdict.add("resurrected", f"{key.id} was told {verdict}, is {status}")
+        told = self._told.verdicts.get(key.id, status)
+        if told != status and (told != "superseded" or status == "verified"):
+            self._verdict.add("resurrected", f"{key.id} was told {told}, is {status}")
         entered = {name for _, name in _entered(self._histories[key])}
         if "Deleted" in entered and status == "verified":
             self._verdict.add("resurrected", f"{key.id} is verified, its flow deleted it")
@@ -239,7 +242,7 @@ class Judge:
         for key, times in by_key.items():
             self._verdict.dup_mail += (len(times) - 1) * times[0].what.startswith("mail")
             for first, again in pairwise(times):
-                if not self._is_explained(first, again) and not self._is_retry(key):
+                if not is_explained(first, again, self._struck) and not self._is_retry(key):
                     self._verdict.add(
                         "unexplained",
                         f"{first.what} {key} by {first.by} at {first.at:.3f} "
@@ -254,24 +257,28 @@ class Judge:
         )
         return row is not None and row.machine == STUBBORN
 
-    def _is_explained(self, first: Performed, again: Performed) -> bool:
-        """Tell whether a fault hit either performer between the first start and the second."""
-        since = first.at - 1.0
-        return any(
-            name in (first.by, again.by, "outside")
-            and since <= at + fault.seconds
-            and at <= again.at
-            for fault, name, at in self._struck
-        )
-
     @property
-    def _struck(self) -> list[Any]:
+    def _struck(self) -> Sequence[Struck]:
         return self._books.network.struck
 
     def _history(self, key: Key) -> Iterator[HistoryEvent]:
         history = self._server.shard(key.bucket).history
         for _, events in sorted((at, e) for (k, at), e in history.items() if k == key):
             yield from unpack(events)
+
+
+def is_explained(first: Performed, again: Performed, struck: Iterable[Struck]) -> bool:
+    """Tell whether a fault hit either performer, or the database, between the one and the other.
+
+    One at a visitor's request hits neither.
+    """
+    since = first.at - ON_ITS_WAY_SECONDS
+    return any(
+        (fault.kind == OUTAGE or name in (first.by, again.by))
+        and since <= at + fault.seconds
+        and at <= again.at
+        for fault, name, at in struck
+    )
 
 
 def waits_for_nobody(server: ModelDatabase, key: Key, row: ExecutionRow) -> bool:

@@ -36,6 +36,9 @@ Gone: TypeAlias = Callable[[str], Exception]
 
 EVERYBODY: Final = -2
 
+Struck: TypeAlias = tuple[Fault, str, float]
+"""A fault, whom it hit, and when."""
+
 
 class Connection(Protocol):
     """What keeps its messages in order."""
@@ -49,7 +52,7 @@ class Network:
     def __init__(self, world: World, schedule: Schedule) -> None:
         self.world = world
         self.schedule = schedule
-        self.struck: list[tuple[Fault, str, float]] = []  # with whom it hit, and when
+        self.struck: list[Struck] = []
         self.on_fault: Callable[[Fault], None] = lambda fault: None
         self._cut: dict[int, float] = {}  # until when a replica reaches no database
 

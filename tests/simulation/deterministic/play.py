@@ -20,6 +20,7 @@ from tests.simulation.deterministic.books import Books
 from tests.simulation.deterministic.database import ModelDatabase
 from tests.simulation.deterministic.faults import (
     CLOCK,
+    DROP,
     FAULTS_END_AT,
     KILL,
     KILL_BEFORE,
@@ -29,6 +30,7 @@ from tests.simulation.deterministic.faults import (
     STOP,
     STOP_BEFORE,
     TERMINATE,
+    TWICE,
     Fault,
     Schedule,
 )
@@ -200,7 +202,7 @@ class _Stage:
         times, seconds = 1, world.latency()
         if fault is not None:
             self.network.note(fault, node.process)
-            times = {"twice": 2, "dropped": 0}.get(fault.kind, 1)
+            times = {TWICE: 2, DROP: 0}.get(fault.kind, 1)
             seconds += fault.seconds
         for _ in range(times):
             world.after(seconds, lambda: node.process.call_soon(node.engine.nudge))

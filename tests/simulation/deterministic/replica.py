@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from random import Random
 from typing import Any, Final
 from unittest.mock import patch
@@ -304,8 +304,3 @@ def _tally(input: Json, task: Task) -> Effect:
 def _tallied(row: Mapping[str, object] | None) -> Answer:
     assert row is not None
     return Answer({"times": row["times"]})  # type: ignore[dict-item]
-
-
-def utc(seconds: float) -> datetime:
-    """Return a moment by its seconds since 1970."""
-    return datetime.fromtimestamp(seconds, UTC)

@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from service.engine.committer import LOCK_PATIENCE_MS
 from service.engine.ports import (
     Beat,
     Checkpoint,
@@ -30,11 +31,8 @@ T = TypeVar("T")
 IDLE_SECONDS_MAX: Final = 10.0
 """After which the server ends a transaction whose client has been silent."""
 
-LOCK_PATIENCE_MS: Final = 200
 TALLY: Final = "tally"
 """An effect that is not idempotent: it counts how often it happened."""
-
-Reply: TypeAlias = Callable[[Any, Exception | None], None]
 
 
 class Clock:
@@ -112,7 +110,7 @@ class Tables:
         self.seen: Counter[str] = Counter()
         self.on_commit: Callable[[Session], None] = lambda session: None
         self.on_claim: Callable[[Key, UUID | None], None] = lambda key, owner: None
-        self.on_rescue: Callable[[UUID, UUID], None] = lambda by, owner: None
+        self.on_rescue: Callable[[UUID], None] = lambda owner: None
 
     def shard(self, bucket: int) -> Shard:
         """Return the executions of a bucket."""
@@ -199,7 +197,7 @@ class Tables:
         ][:limit]
         for _, _, former in lost:
             assert former is not None
-            self.on_rescue(owner, former)
+            self.on_rescue(former)
         return [shard.claim(key, owner) for key, shard, _ in lost]
 
     def _is_lost(self, owner: UUID | None, lease_seconds: float) -> bool:

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from uuid import UUID
 
 import pytest
 
@@ -17,8 +18,10 @@ from tests.faults.m01_mutants import MUTANTS
 from tests.simulation.deterministic.faults import (
     AT_A_MOMENT,
     AT_A_PLACE,
+    DROP,
     KILL_AFTER,
     KILL_BEFORE,
+    OUTAGE,
     STEP,
     STOP_AFTER,
     Fault,
@@ -26,7 +29,8 @@ from tests.simulation.deterministic.faults import (
     draw_fault,
 )
 from tests.simulation.deterministic.flows import VERIFICATION, WAIT_SECONDS
-from tests.simulation.deterministic.judge import Verdict
+from tests.simulation.deterministic.judge import Verdict, is_explained
+from tests.simulation.deterministic.outside import Performed
 from tests.simulation.deterministic.play import Play, play
 from tests.simulation.deterministic.shrink import shrink
 from tests.simulation.deterministic.story import NEVER, Story, Visitor, story_of
@@ -99,6 +103,25 @@ def test_faults_strike_in_each_state_that_is_open_for_a_while(tally: Tally, stat
 )
 def test_what_is_rare_happens(tally: Tally, event: str) -> None:
     assert tally.seen[event] > 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "hit", "at", "explains"),
+    [
+        (Fault(KILL_AFTER, "mail"), "replica 0a", 5.1, True),
+        (Fault(KILL_AFTER, "mail"), "replica 2a", 5.1, False),  # who had no part in it
+        (Fault(KILL_AFTER, "mail"), "replica 0a", 8.1, False),  # after the repeat
+        (Fault(STOP_AFTER, "mail", seconds=4.0), "replica 1a", 3.0, True),
+        (Fault(OUTAGE, seconds=1.0), "outside", 5.1, True),
+        (Fault(DROP, "http"), "outside", 5.1, False),
+    ],
+)
+def test_a_repeat_is_explained_by_what_hit_its_performers_or_the_database(
+    fault: Fault, hit: str, at: float, explains: bool
+) -> None:
+    first = Performed("mail welcome", UUID(int=1), "replica 0a", 5.0)
+    again = replace(first, by="replica 1a", at=8.0)
+    assert is_explained(first, again, [(fault, hit, at)]) is explains
 
 
 # It repeats

@@ -77,7 +77,6 @@ def test_a_killed_process_takes_no_step_more_not_even_to_clean_up() -> None:
     bench.world.after(1.0, process.kill)
     bench.run()
     assert done == []
-    done.append("the end of the run")
 
 
 def test_a_stopped_process_finds_later_what_came_meanwhile() -> None:

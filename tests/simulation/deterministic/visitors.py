@@ -71,7 +71,6 @@ class Visitors:
         self._replicas = replicas
         self._is_committed = is_committed
         self._busy = 0
-        self._by_account: dict[UUID, Visitor] = {}
         self._reading: dict[str, list[Visitor]] = {}
         self._mails_seen: set[str] = set()
 
