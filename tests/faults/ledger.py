@@ -200,10 +200,9 @@ class Ledger:
     unreachable: set[str] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
 
-    def note_fault(self, began: float | None = None, ended: float | None = None) -> None:
-        """Note that what all replicas need was broken from `began` to `ended`: each may be now."""
-        now = time.monotonic()
-        self.faults.append(Fault(now if began is None else began, now if ended is None else ended))
+    def note_fault(self, began: float, ended: float | None = None) -> None:
+        """Note that what all replicas need was broken from `began` to `ended`, or until now."""
+        self.faults.append(Fault(began, time.monotonic() if ended is None else ended))
 
     async def count(
         self, database: asyncpg.Connection, deliveries: Sequence[Delivery], *, one_of: int = 1

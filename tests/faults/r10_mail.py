@@ -132,7 +132,7 @@ async def _judge(
     refused = {email for email, refusal in server.refusals.items() if refusal.done()}
     cluster.ledger.unreachable |= refused
     for at in server.unanswered_at:
-        cluster.ledger.note_fault(at)
+        cluster.ledger.note_fault(at, at)
     caught = await _caught(cluster)
     addresses = {signup.id: signup.email for signup in cluster.ledger.acknowledged.values()}
     failed = {addresses[id]: error for id, error in caught.items()}
