@@ -17,7 +17,8 @@ from service.store import Database, migrate
 from tests.e2e.process import COMMAND, Replica, replica_environment
 from tests.e2e.sink import MailSink
 from tests.e2e.visitors import Visitors, open_visitors
-from tests.faults.ledger import AUDIT, Counts, Ledger
+from tests.faults.audit import AUDIT
+from tests.faults.ledger import Counts, Ledger
 from tests.faults.run import Stage
 
 FLOW_SECONDS: Final = 1800

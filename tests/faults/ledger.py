@@ -5,15 +5,15 @@ so that no fault of the engine's own books can hide itself. `Ledger.count` compa
 
 * lost: acknowledged, and has no decided account, no execution that ended as it should, or not every
   mail that its course calls for;
-* dup_db: a database effect that happened more than once. `AUDIT` has the database itself note every
-  change of an account, whoever makes it; and no answer to a command stands twice in a history;
+* dup_db: a database effect that happened more than once. The database itself notes every change of
+  an account, whoever makes it (`audit.py`); and no answer to a command stands twice in a history;
 * resurrected: verified and deleted, in whichever two of the places;
 * stuck: RUNNING with `due_at` over a minute past, or with neither due time nor live owner (there
   are no task tokens yet, which would be the third thing to wait for);
 * history: ids that are not 1..n, a broken chain of `previousEventId`, or a replay that ends
   elsewhere than the row (`replay.py`);
 * dup_mail: a Message-ID delivered more than once. `unexplained` are those that nothing accounts
-  for: neither a takeover of the execution from an owner whose lease had run out (`AUDIT` notes
+  for: neither a takeover of the execution from an owner whose lease had run out (`audit.py` notes
   each, and each accounts for one repeat), nor a fault between the two deliveries in what all
   replicas need. That one of them was killed or stopped in between is no excuse: in a run of kills
   one always was.
@@ -37,6 +37,7 @@ from service.engine.arns import Arns
 from service.engine.history import unpack
 from tests.e2e.sink import Delivery
 from tests.e2e.visitors import Signup
+from tests.faults.audit import CHANGED_TWICE, TAKEOVERS, VERIFIED_AND_EXPIRED
 from tests.faults.replay import Ending, replay
 
 ON_ITS_WAY_SECONDS: Final = 0.5
@@ -45,47 +46,6 @@ OVERDUE_SECONDS: Final = 60.0
 CULPRITS_MAX: Final = 5
 """How many of those that are counted are named."""
 AT_ONCE: Final = 500
-
-AUDIT: Final = """
-create table audit (account uuid not null, change text not null);
-create function note_change() returns trigger language plpgsql as $$
-begin
-    if tg_op = 'INSERT' then
-        insert into audit values (new.id, 'signup');
-    else
-        if new.status <> old.status then
-            insert into audit values (new.id, new.status);
-        end if;
-        if new.links <> old.links then
-            insert into audit values (new.id, 'link ' || new.links);
-        end if;
-    end if;
-    return null;
-end
-$$;
-create trigger note_change after insert or update on accounts
-for each row execute function note_change();
-
-create table takeovers (execution uuid not null);
-create function has_lapsed(worker uuid) returns boolean stable language sql as $$
-    select not exists (
-        select from workers where id = worker
-        and heartbeat_at >= clock_timestamp() - make_interval(secs => lease_seconds)
-    )
-$$;
-create function note_takeover() returns trigger language plpgsql as $$
-begin
-    insert into takeovers values (new.id);
-    return null;
-end
-$$;
-create trigger note_takeover after update on executions
-for each row when (old.owner <> new.owner and has_lapsed(old.owner))
-execute function note_takeover();
-"""
-"""Notes each change of an account each time that it happens, whoever makes it; and each execution
-that is taken from an owner whose lease has run out, as the statement that takes it sees the lease.
-"""
 
 FAULTS: Final = ("lost", "dup_db", "unexplained", "resurrected", "stuck", "history")
 
@@ -111,15 +71,6 @@ and (
         and w.heartbeat_at >= clock_timestamp() - make_interval(secs => w.lease_seconds)
     ))
 )
-"""
-_REPEATED: Final = """
-select account::text || ': ' || change || ' ' || count(*) || ' times' as story
-from audit group by account, change having count(*) > 1
-"""
-_TAKEOVERS: Final = "select execution::text, count(*) from takeovers group by execution"
-_VERIFIED_AND_EXPIRED: Final = """
-select account::text from audit where change in ('verified', 'expired')
-group by account having count(distinct change) = 2
 """
 
 
@@ -222,12 +173,12 @@ class Ledger:
         played = await self._play(database, one_of)
         counts.histories_replayed = played.count
         counts.history = counts.blame("history", played.broken)
-        changed_twice = [row["story"] for row in await database.fetch(_REPEATED)]
+        changed_twice = [row["story"] for row in await database.fetch(CHANGED_TWICE)]
         counts.dup_db = counts.blame("dup_db", changed_twice + played.answered_twice)
-        both = await database.fetch(_VERIFIED_AND_EXPIRED)
+        both = await database.fetch(VERIFIED_AND_EXPIRED)
         resurrected = {row["account"] for row in both} | self._resurrected(statuses, played)
         counts.resurrected = counts.blame("resurrected", list(resurrected))
-        takeovers = await database.fetch(_TAKEOVERS)
+        takeovers = await database.fetch(TAKEOVERS)
         repeated = _repeated_mails(deliveries)
         counts.dup_mail = len(repeated)
         unexplained = self._unexplained(repeated, dict(takeovers), played.by_key)

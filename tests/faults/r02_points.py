@@ -155,10 +155,11 @@ async def _play_cell(stage: Stage, cell: Cell, visitors: int) -> Result:
         party = Party(cluster)
         complaints = []
         deaths = 0
-        for victim in cell.victims():
+        for n, victim in enumerate(cell.victims()):
             replica = cluster.new_replica(command=LAUNCHER, **victim)
             replica.spawn()
-            party.come(visitors)
+            if n == 0:
+                party.come(visitors)
             died = await _dies(replica)
             deaths += died
             if not died:
@@ -189,10 +190,9 @@ class Party(Guests):
     """A few visitors of one cell: every second one verifies at once, and one asks again."""
 
     def come(self, visitors: int) -> None:
-        """Send so many in; a second call changes nothing."""
-        if not self.tried and not self.present:
-            for n in range(visitors):
-                self.begin(self._visit(n))
+        """Send so many in."""
+        for n in range(visitors):
+            self.begin(self._visit(n))
 
     async def _visit(self, n: int) -> None:
         email = f"visitor-{n}@example.org"

@@ -19,7 +19,8 @@ from service.engine.history import pack, unpack
 from service.store import Database, migrate
 from tests.e2e.sink import Delivery
 from tests.e2e.visitors import Signup
-from tests.faults.ledger import AUDIT, Counts, Ledger
+from tests.faults.audit import AUDIT
+from tests.faults.ledger import Counts, Ledger
 from tests.faults.stories import ADA, BOB, EVE, write_stories
 
 FAULTS = ("lost", "dup_db", "dup_mail", "unexplained", "resurrected", "stuck", "history")
