@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--scale", type=float, default=defaults.scale,
-        help="share of the rows that wal, timers, growth, map and idle work with, such as 0.01",
+        help="share of what wal, smtp, map, idle, timers and growth work with, such as 0.01",
     )  # fmt: skip
     parser.add_argument(
         "--database", metavar="URL",

@@ -93,13 +93,21 @@ class Ratio(NamedTuple):
         return f"verification workflows in process, over those of {self.peer}"
 
 
+def is_full(line: Line) -> bool:
+    """Tell whether a run worked with as many rows as its goals are about."""
+    return bool(line.get("scale", 1) == 1)
+
+
 RATIOS: Final = (Ratio("DBOS", 30), Ratio("Restate", 12))
 
 
 def judged(line: Line) -> dict[str, Any]:
-    """Return the line with `goals`: of each, what was reached and whether that is enough."""
+    """Return the line with `goals`: of each, what was reached and whether that is enough.
+
+    The goals are of the full scale: a line of a smaller one is judged by none of them.
+    """
     goals = {}
-    for goal in GOALS.get(line["name"], ()):
+    for goal in GOALS.get(line["name"], ()) if is_full(line) else ():
         value = goal.value(line)
         is_met = None if value is None else goal.is_met(value)
         goals[goal.figure] = {"goal": goal.text, "reached": value, "is_met": is_met}

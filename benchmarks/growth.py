@@ -23,7 +23,7 @@ from benchmarks.copies import FILL_SECONDS_MAX, copy_signup, filling
 from benchmarks.database import BenchDatabase
 from benchmarks.inproc import InprocTarget, open_inproc
 from benchmarks.meter import Meter
-from benchmarks.options import Options
+from benchmarks.options import WAIT_SECONDS_SHIPPED, Options
 from service.store import Database, PostgresStore
 
 FINISHED: Final = 10_000_000
@@ -38,6 +38,7 @@ DAYS: Final = 10
 """Over which the finished ones are spread: fewer than the retention, or they would be deleted."""
 
 REST_SECONDS: Final = 0.3
+POLL_SECONDS: Final = 0.05
 TABLES: Final = ("executions", "accounts", "verified_addresses")
 
 
@@ -52,7 +53,7 @@ class Side:
 
 async def run_growth(options: Options, server_url: str) -> dict[str, object]:
     """Return the line. Raises RuntimeError for a claim that finds too little."""
-    finished = max(2, int(FINISHED * options.scale))
+    finished = options.scaled(FINISHED, least=2)
     async with AsyncExitStack() as stack:
         empty, grown = [
             Side(await stack.enter_async_context(BenchDatabase(server_url))) for _ in range(2)
@@ -100,20 +101,18 @@ def _ratio(empty: list[float], grown: list[float]) -> float:
 
 async def _prepare(database: BenchDatabase, options: Options, folder: Path, finished: int) -> None:
     """Fill a database with finished executions, half of them verified, and some that are due."""
-    waiting = replace(options, wait_seconds=1.0)
-    async with open_inproc(waiting, "none", database, folder) as (target, _):
+    brief = replace(options, wait_seconds=1.0)
+    async with open_inproc(brief, "none", database, folder) as (target, _):
         expired = await target.signup("expired@example.org")
         verified = await target.signup("verified@example.org")
         await target.verify(verified)
         while not await database.has_ended(expired):  # noqa: ASYNC110 - a row's state
-            await asyncio.sleep(0.05)
-    async with open_inproc(replace(options, wait_seconds=1800), "none", database, folder) as (
-        target,
-        _,
-    ):
+            await asyncio.sleep(POLL_SECONDS)
+    waiting = replace(options, wait_seconds=WAIT_SECONDS_SHIPPED)
+    async with open_inproc(waiting, "none", database, folder) as (target, _):
         resting = await target.signup("resting@example.org")
         while not await database.rests(resting):  # noqa: ASYNC110 - a row's state
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(POLL_SECONDS)
     connection = database.connection
     began = f"now() - interval '{DAYS} days' + n * interval '{DAYS * 86_400 / max(finished, 1)} s'"
     async with filling(connection, *TABLES):
@@ -153,7 +152,7 @@ async def _forget(database: BenchDatabase, owner: UUID) -> None:
 
 
 async def _starts(sides: tuple[Side, Side], options: Options, folder: Path) -> None:
-    options = replace(options, wait_seconds=1800)
+    options = replace(options, wait_seconds=WAIT_SECONDS_SHIPPED)
     async with AsyncExitStack() as stack:
         targets: list[InprocTarget] = []
         for side in sides:

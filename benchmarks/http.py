@@ -6,20 +6,17 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
 from uuid import UUID
 
 import orjson
 
 from benchmarks.counters import ENDED, Counters, read_counters
 from benchmarks.database import BenchDatabase
-from benchmarks.options import SECRET_KEY, Mail, Options, service_environment
+from benchmarks.options import HOST, SECRET_KEY, Mail, Options, service_environment
 from benchmarks.processes import service_process
 from benchmarks.sink import sink_for
 from benchmarks.wire import Connection
 from service.accounts import Tokens
-
-HOST: Final = "127.0.0.1"
 
 
 class HttpClient:

@@ -9,7 +9,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 import uvloop
@@ -19,7 +18,7 @@ from benchmarks.database import BenchDatabase
 from benchmarks.mails import service_with
 from benchmarks.meter import Meter
 from benchmarks.options import Mail, Options, service_environment
-from benchmarks.processes import stop
+from benchmarks.processes import module_process
 from service.config import load_config
 from service.log import configure
 
@@ -38,7 +37,7 @@ async def idle_lines(
 ) -> AsyncIterator[dict[str, object]]:
     """Yield a line for one replica and one for a hundred."""
     yield await _line("idle", 1, options, server_url)
-    yield await _line("idle_hundred", max(2, int(REPLICAS * options.scale)), options, server_url)
+    yield await _line("idle_hundred", options.scaled(REPLICAS, least=2), options, server_url)
 
 
 async def _line(name: str, replicas: int, options: Options, server_url: str) -> dict[str, object]:
@@ -74,18 +73,8 @@ async def _line(name: str, replicas: int, options: Options, server_url: str) -> 
 @asynccontextmanager
 async def _process(replicas: int, database: BenchDatabase) -> AsyncIterator[int]:
     """Yield the pid of a process with so many replicas, all of them ready."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.idle", str(replicas), database.url),
-        cwd=Path(__file__).parent.parent,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        if not await process.stdout.readline():
-            raise RuntimeError("the idle replicas do not get ready")
+    async with module_process("benchmarks.idle", str(replicas), database.url) as (process, _):
         yield process.pid
-    finally:
-        await stop(process)
 
 
 async def _serve(replicas: int, database_url: str) -> None:

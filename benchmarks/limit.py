@@ -24,13 +24,12 @@ from aiohttp import web
 
 from benchmarks.counters import Counters
 from benchmarks.database import BenchDatabase
-from benchmarks.options import Mail, Options
-from benchmarks.processes import stop
+from benchmarks.options import HOST, Mail, Options
+from benchmarks.processes import module_process
 from benchmarks.wire import Connection
 from service.engine.clock import DatabaseClock
 from service.engine.ids import new_id
 
-HOST: Final = "127.0.0.1"
 ADDRESS: Final = "visitor@example.org"
 FLUSHERS: Final = 2
 ROW_BYTES: Final = 200
@@ -137,16 +136,8 @@ async def open_limit(
 
 @asynccontextmanager
 async def _process(database_url: str) -> AsyncIterator[tuple[int, int]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.limit", database_url),
-        cwd=Path(__file__).parent.parent,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        yield int(await process.stdout.readline()), process.pid
-    finally:
-        await stop(process)
+    async with module_process("benchmarks.limit", database_url) as (process, port):
+        yield int(port), process.pid
 
 
 async def _serve(database_url: str) -> None:

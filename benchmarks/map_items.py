@@ -32,7 +32,7 @@ async def map_lines(
     options: Options, server_url: str, _mail: Mail
 ) -> AsyncIterator[dict[str, object]]:
     """Yield a line for each kind of child. Raises RuntimeError for a run that does not succeed."""
-    items = max(1, int(ITEMS * options.scale))
+    items = options.scaled(ITEMS)
     for name, children in NAMES.items():
         async with BenchDatabase(server_url) as database:
             with tempfile.TemporaryDirectory() as folder:

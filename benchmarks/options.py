@@ -8,6 +8,9 @@ from typing import Final, Literal, TypeAlias
 Mail: TypeAlias = Literal["none", "discard", "sink"]
 """Tasks that do nothing, mails that are written and dropped, or SMTP to a sink."""
 
+HOST: Final = "127.0.0.1"
+"""Of all parts that talk to each other."""
+
 WAIT_SECONDS_SHIPPED: Final = 1800
 """The Wait of workflows/verification.asl.json, which the load shortens."""
 
@@ -25,6 +28,10 @@ class Options:
     processes: int = 1
     scale: float = 1.0
     """Of the rows that some runs need by the million: 0.01 is a hundredth of them."""
+
+    def scaled(self, rows: int, least: int = 1) -> int:
+        """Return how many of so many rows a run of this scale works with."""
+        return max(least, int(rows * self.scale))
 
     @property
     def wait_time_scale(self) -> float:
@@ -44,10 +51,10 @@ def service_environment(options: Options, *, database_url: str, smtp_port: int) 
     """Return the environment of the service under load: the defaults, as far as that goes."""
     return {
         "DATABASE_URL": database_url,
-        "SMTP_URL": f"smtp://127.0.0.1:{smtp_port or 25}?tls=none",
+        "SMTP_URL": f"smtp://{HOST}:{smtp_port or 25}?tls=none",
         "SECRET_KEY": SECRET_KEY,
         "MIGRATE": "on",
-        "HOST": "127.0.0.1",
+        "HOST": HOST,
         "PORT": "0",
         "OPS_PORT": "0",
         "WAIT_TIME_SCALE": repr(options.wait_time_scale),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.circumstances import cores, tell
 from benchmarks.counters import rate
@@ -40,14 +40,17 @@ async def http_lines(
         yield {**whole, **_share(whole["workflows_per_s"], limit)}
 
 
-def _share(rate: object, limit: dict[str, object]) -> dict[str, object]:
-    of = float(str(limit["signups_per_s"]))
-    return {"limit_per_s": of, "share_of_limit": round(float(str(rate)) / of, 3)}
+def _share(per_second: float, limit: Mapping[str, Any]) -> dict[str, object]:
+    limit_per_second = limit["signups_per_s"]
+    return {
+        "limit_per_s": limit_per_second,
+        "share_of_limit": round(per_second / limit_per_second, 3),
+    }
 
 
 async def _signups(
     name: str, opener: Opener, options: Options, server_url: str, mail: Mail
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the figures of signups alone, none of which wakes up while others sign up."""
     unending = replace(options, wait_seconds=WAIT_SECONDS_SHIPPED, in_flight_max=NO_LIMIT)
     async with BenchDatabase(server_url) as database:

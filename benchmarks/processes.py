@@ -15,6 +15,9 @@ import orjson
 
 from benchmarks.options import Mail
 
+ROOT: Final = Path(__file__).parent.parent
+"""Where a process finds both packages, and a service its workflows."""
+
 READY_SECONDS: Final = 30.0
 STOP_SECONDS: Final = 20.0
 POLL_SECONDS: Final = 0.02
@@ -37,6 +40,27 @@ class ServiceProcess:
 
 
 @asynccontextmanager
+async def module_process(
+    *module_and_arguments: str,
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Yield a Python module as a process, and the line by which it says that it is ready.
+
+    It ends with the block. Raises RuntimeError for one that ends without saying so.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *module_and_arguments), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        line = await process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{' '.join(module_and_arguments)}: does not get ready")
+        yield process, line.decode().strip()
+    finally:
+        await stop(process)
+
+
+@asynccontextmanager
 async def service_process(
     mail: Mail, environment: Mapping[str, str], log_path: Path
 ) -> AsyncIterator[ServiceProcess]:
@@ -49,7 +73,7 @@ async def service_process(
             sys.executable,
             *COMMANDS[mail],
             env={**os.environ, **environment},
-            cwd=Path(__file__).parent.parent,
+            cwd=ROOT,
             stderr=log_file,
         )
     try:

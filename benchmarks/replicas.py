@@ -11,11 +11,11 @@ import json
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.circumstances import cores, tell
 from benchmarks.options import Mail, Options
+from benchmarks.processes import ROOT
 
 _SUMS: Final = ("workflows", "workflows_per_s", "starts_per_s", "cores_service", "lost")
 # Each process sees what the whole server does.
@@ -24,7 +24,10 @@ _OF_THE_SERVER: Final = (
     "write_transactions_per_workflow",
     "wal_bytes_per_workflow",
 )
-_SAME: Final = ("mail", "seconds", "wait_s", "in_flight_max", "commit", "python", "core")
+_SAME: Final = (
+    *("mail", "seconds", "wait_s", "in_flight_max"),
+    *("commit", "python", "core", "postgres"),
+)
 
 
 async def run_replicas(options: Options, server_url: str, mail: Mail) -> dict[str, object]:
@@ -42,7 +45,7 @@ async def _run_one(options: Options, server_url: str, mail: Mail) -> dict[str, A
         *(sys.executable, "-m", "benchmarks", "inproc", "--database", server_url, "--mail", mail),
         *("--seconds", str(options.seconds), "--wait", str(options.wait_seconds)),
         *("--clients", str(options.clients), "--in-flight", str(options.in_flight_max)),
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         stdout=PIPE,
         stderr=PIPE,
     )
@@ -72,6 +75,7 @@ def _together(lines: Sequence[dict[str, Any]]) -> dict[str, object]:
             for name in _OF_THE_SERVER
             if all(line[name] is not None for line in lines)
         },
+        "cores_stolen": max(line["cores_stolen"] for line in lines),
         "loops_per_cpu_ms": min(line["loops_per_cpu_ms"] for line in lines),
         "clients": sum(line["clients"] for line in lines),
         **{name: lines[0][name] for name in _SAME},

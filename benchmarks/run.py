@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from benchmarks.circumstances import circumstances, tell
@@ -26,7 +26,7 @@ LOST_SHOWN_MAX: Final = 10
 
 async def run(
     name: str, opener: Opener, options: Options, server_url: str, mail: Mail
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Return the figures of whole workflows, `lost` being acknowledged signups that were lost.
 
     Raises RuntimeError when the service answers anything but what it should.

@@ -8,17 +8,15 @@ one and writes its port to stdout.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
 import uvloop
 
-from benchmarks.options import Mail
-from benchmarks.processes import stop
+from benchmarks.options import HOST, Mail
+from benchmarks.processes import module_process
 
 LINE_BYTES_MAX: Final = 1_000
 MAIL_BYTES_MAX: Final = 1_048_576
@@ -38,16 +36,8 @@ async def sink_for(mail: Mail) -> AsyncIterator[int]:
     if mail != "sink":
         yield 0
         return
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.sink"),
-        cwd=Path(__file__).parent.parent,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        yield int(await process.stdout.readline())
-    finally:
-        await stop(process)
+    async with module_process("benchmarks.sink") as (_, port):
+        yield int(port)
 
 
 class Sink:
@@ -55,7 +45,6 @@ class Sink:
 
     def __init__(self) -> None:
         self._listener: asyncio.Server | None = None
-        self.mails = 0
 
     @property
     def port(self) -> int:
@@ -66,7 +55,7 @@ class Sink:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(lambda: _Conversation(self), "127.0.0.1", 0)
+        self._listener = await loop.create_server(_Conversation, HOST, 0)
         return self
 
     async def __aexit__(
@@ -82,8 +71,7 @@ class Sink:
 class _Conversation(asyncio.Protocol):
     """One connection, whose client may send its commands ahead of the answers (RFC 2920)."""
 
-    def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+    def __init__(self) -> None:
         self._received = bytearray()
         self._is_mail = False
 
@@ -111,7 +99,6 @@ class _Conversation(asyncio.Protocol):
         del self._received[: end + len(mark)]
         if self._is_mail:
             self._is_mail = False
-            self._sink.mails += 1
             return _OK
         if verb == b"DATA":
             self._is_mail = True

@@ -13,7 +13,7 @@ from typing import Final
 from benchmarks.circumstances import circumstances, tell
 from benchmarks.inproc import open_inproc
 from benchmarks.meter import cpu_seconds, loops_per_cpu_ms
-from benchmarks.options import Mail, Options
+from benchmarks.options import HOST, WAIT_SECONDS_SHIPPED, Mail, Options
 from benchmarks.run import run
 from benchmarks.sink import sink_for
 from service.mail import Envelope, SmtpTransport, Templates, Variables, parse_mailbox
@@ -34,9 +34,9 @@ async def smtp_lines(
 
 async def _mails(options: Options) -> dict[str, object]:
     """Return what writing a mail and handing it over costs, the database left out."""
-    mails = max(1, int(MAILS * options.scale))
+    mails = options.scaled(MAILS)
     async with sink_for("sink") as port:
-        transport = SmtpTransport("127.0.0.1", port, "none")
+        transport = SmtpTransport(HOST, port, "none")
         await transport.open()
         writer = _Writer(transport)
         await writer.send(WARM_UP_MAILS)
@@ -72,7 +72,9 @@ class _Writer:
         await asyncio.gather(*(self._send_some(numbers) for _ in range(SENDERS)))
 
     async def _send_some(self, numbers: Iterator[int]) -> None:
-        variables = Variables(product="Example", name=None, link=LINK, expires_in_seconds=1800)
+        variables = Variables(
+            product="Example", name=None, link=LINK, expires_in_seconds=WAIT_SECONDS_SHIPPED
+        )
         for number in numbers:
             recipient = f"visitor{number}@example.org"
             envelope = Envelope(

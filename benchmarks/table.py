@@ -1,8 +1,9 @@
 """The table of docs/performance.md from the lines of several rounds: medians, and their spread.
 
 `python -m benchmarks.table FILE ...` reads lines of JSON, those of `python -m benchmarks` and, for
-the comparison, those of other engines: `{"peer": name, "workflows_per_s": number}`. It prints the
-table, or with `--page docs/performance.md` puts it there in place of the last one.
+the comparison, those of other engines: `{"peer": name, "version": text, "workflows_per_s": number,
+"cpu_app_ms_per_wf": number, "cpu_pg_ms_per_wf": number}`. It prints the table, or with
+`--page docs/performance.md` puts it there in place of the last one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.goals import GOALS, RATIOS, Goal, Line
+from benchmarks.goals import GOALS, RATIOS, Goal, Line, Ratio, is_full
 
 BEGIN: Final = "<!-- figures: written by python -m benchmarks.table -->"
 END: Final = "<!-- end of figures -->"
@@ -39,7 +40,7 @@ def rows(lines: Sequence[Line]) -> Iterator[str]:
 
     Lines of a smaller scale tell whether something works, not how fast it is: they are left out.
     """
-    full = [line for line in lines if line.get("scale", 1) == 1]
+    full = [line for line in lines if is_full(line)]
     for name, goals in GOALS.items():
         named = [line for line in full if line.get("name") == name]
         for processes in sorted({line.get("processes", 1) for line in named} or {1}):
@@ -54,16 +55,16 @@ def rows(lines: Sequence[Line]) -> Iterator[str]:
 def _ratio_rows(lines: Sequence[Line]) -> Iterator[str]:
     """Yield how many times as fast as others the workflow is, both at their medians."""
     for ratio in RATIOS:
-        theirs = [
-            line["workflows_per_s"]
-            for line in lines
-            if str(line.get("peer", "")).lower() == ratio.peer.lower()
-        ]
+        theirs = [line["workflows_per_s"] for line in _of_peer(lines, ratio)]
         for name in ("inproc", "replicas"):
             rates = [line["workflows_per_s"] for line in lines if line.get("name") == name]
             values = [rate / median(theirs) for rate in rates] if theirs else []
             goal = Goal(f"{ratio.figure} ({name})", (), ">=", ratio.limit, "")
             yield _row(goal.figure, goal, values, name)
+
+
+def _of_peer(lines: Sequence[Line], ratio: Ratio) -> list[Line]:
+    return [line for line in lines if str(line.get("peer", "")).lower() == ratio.peer.lower()]
 
 
 def _row(figure: str, goal: Goal, values: Sequence[float], command: str) -> str:
@@ -84,7 +85,7 @@ def peers(lines: Sequence[Line]) -> Iterator[str]:
         ours = [line for line in lines if line.get("name") == name]
         yield from _engine(title, ours, "cpu_{}_ms_per_workflow", ("service", "postgres"))
     for ratio in RATIOS:
-        theirs = [line for line in lines if line.get("peer") == ratio.peer.lower()]
+        theirs = _of_peer(lines, ratio)
         title = " ".join((ratio.peer, *{str(line["version"]) for line in theirs}))
         yield from _engine(title, theirs, "cpu_{}_ms_per_wf", ("app", "pg"))
 

@@ -27,7 +27,7 @@ from benchmarks.http import HttpTarget
 from benchmarks.inproc import open_inproc
 from benchmarks.load import percentile
 from benchmarks.meter import Meter
-from benchmarks.options import WAIT_SECONDS_SHIPPED, Options, service_environment
+from benchmarks.options import HOST, WAIT_SECONDS_SHIPPED, Options, service_environment
 from benchmarks.processes import service_process
 from benchmarks.run import milliseconds
 from benchmarks.wire import Connection
@@ -43,6 +43,8 @@ AHEAD_SECONDS: Final = 3.0
 INSERTED_PER_SECOND: Final = 5_000
 PATIENCE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.01
+LOOK_SECONDS: Final = 0.5
+"""At the counters of a service at work: each look costs it some 2 ms."""
 MEGABYTE: Final = 1_000_000
 
 DUE: Final = """
@@ -60,11 +62,11 @@ where e.status = 'SUCCEEDED'
 async def run_timers(options: Options, server_url: str) -> dict[str, object]:
     """Return the line, `lost` being wake-ups that did not happen."""
     options = replace(options, wait_seconds=WAIT_SECONDS_SHIPPED)
-    scale = options.scale
     async with BenchDatabase(server_url) as database:
         with tempfile.TemporaryDirectory() as folder:
             template = await _template(options, database, Path(folder))
-            waiting = int(WAITING * scale)
+            waiting = options.scaled(WAITING)
+            paced_count, burst_count = options.scaled(PACED), options.scaled(BURST)
             tell(f"timers: {waiting} waiting signups")
             await _fill(database, template, waiting)
             environment = service_environment(options, database_url=database.url, smtp_port=0)
@@ -77,21 +79,21 @@ async def run_timers(options: Options, server_url: str) -> dict[str, object]:
                 restart_seconds = time.perf_counter() - began
                 process = psutil.Process(service.pid)
                 rss = process.memory_info().rss
-                ops = await Connection.open("127.0.0.1", service.ops_port)
+                ops = await Connection.open(HOST, service.ops_port)
                 target = HttpTarget([service.public_port], [ops])
                 await target.counters()  # what came before counts no longer
                 meter = Meter(database, [service.pid])
                 await meter.begin()
                 wakes = _WakeUps(database, target, template, waiting + 1)
                 tell(f"timers: {PACED_PER_SECOND} wake-ups a second")
-                paced = await wakes.due(int(PACED * scale), PACED_PER_SECOND)
+                paced = await wakes.due(paced_count, PACED_PER_SECOND)
                 stalls = [(await target.counters())[STALL]]
-                tell(f"timers: {int(BURST * scale)} due in one second")
-                burst = await wakes.due(int(BURST * scale), int(BURST * scale))
+                tell(f"timers: {burst_count} due in one second")
+                burst = await wakes.due(burst_count, burst_count)
                 stalls.append((await target.counters())[STALL])
                 await meter.end()
                 peak = _peak_rss(service.pid)
-        lost = int(PACED * scale) - len(paced), int(BURST * scale) - len(burst)
+        lost = paced_count - len(paced), burst_count - len(burst)
         return {
             "name": "timers",
             "scale": options.scale,
@@ -102,7 +104,7 @@ async def run_timers(options: Options, server_url: str) -> dict[str, object]:
             "restart_seconds": round(restart_seconds, 2),
             "late_ms": milliseconds(paced),
             "burst": {
-                "due": int(BURST * scale),
+                "due": burst_count,
                 "lost": lost[1],
                 "late_seconds_p50": round(percentile(burst, 0.5), 2),
                 "late_seconds_max": round(max(burst), 2),
@@ -192,7 +194,7 @@ class _WakeUps:
         before = last = await self._target.ended()
         changed_at = time.perf_counter()
         while last - before < count and time.perf_counter() - changed_at < PATIENCE_SECONDS:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(LOOK_SECONDS)
             ended = await self._target.ended()
             if ended != last:
                 last, changed_at = ended, time.perf_counter()

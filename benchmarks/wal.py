@@ -33,7 +33,7 @@ VACUUM_SECONDS_MAX: Final = 300.0
 
 async def run_wal(options: Options, server_url: str) -> dict[str, object]:
     """Return the line. Raises RuntimeError if a signup woke up before the checkpoint."""
-    workflows = max(2, int(WORKFLOWS * options.scale) // 2 * 2)
+    workflows = 2 * options.scaled(WORKFLOWS // 2)
     options = replace(options, wait_seconds=max(2.0, workflows / SIGNUPS_PER_SECOND_MIN))
     async with BenchDatabase(server_url) as database:
         with tempfile.TemporaryDirectory() as folder:

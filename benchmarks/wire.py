@@ -38,10 +38,6 @@ class Connection(asyncio.Protocol):
             % (path.encode(), self._host_line, len(body), body)
         )
 
-    def close(self) -> None:
-        """Close at once."""
-        self._transport.abort()
-
     async def _ask(self, request: bytes) -> tuple[int, bytes]:
         assert self._answer is None, "one request at a time"
         self._answer = asyncio.get_running_loop().create_future()

@@ -50,6 +50,12 @@ def test_line_without_goals_stays_as_it_is() -> None:
     assert judged({"name": "limit", "signups_per_s": 1}) == {"name": "limit", "signups_per_s": 1}
 
 
+def test_line_of_a_smaller_scale_is_not_judged() -> None:
+    line = {"name": "map", "scale": 0.01, "items_per_s": 1110.0}
+    assert judged(line) == line
+    assert judged({**line, "scale": 1.0})["goals"] != {}
+
+
 def test_table_tells_the_median_and_the_spread_of_each_variant() -> None:
     lines = [
         {"name": "signup", "processes": processes, "share_of_limit": share}
