@@ -124,12 +124,15 @@ class LambdaEndpoint:
         """Return the reply. `origin` is who the service says gave too large a result."""
         try:
             reply = await self._post(invocation, body, task.idempotency_key, origin)
+        except (
+            aiohttp.ConnectionTimeoutError
+        ) as error:  # a TimeoutError, too, but nothing was asked
+            raise _client_exception(error) from error
         except TimeoutError as error:
             cause = f"no answer within {INVOKE_SECONDS_MAX:g} seconds"
             raise ExecutionError("Lambda.ClientExecutionTimeoutException", cause) from error
         except (aiohttp.ClientError, OSError) as error:
-            cause = f"Unable to execute HTTP request: {error}"
-            raise ExecutionError("Lambda.SdkClientException", cause) from error
+            raise _client_exception(error) from error
         if reply.status >= 300:
             raise _refusal(reply)
         return reply
@@ -190,6 +193,11 @@ def _headers(invocation: Invocation, key: UUID) -> Mapping[str, str]:
     if invocation.client_context is not None:
         headers["X-Amz-Client-Context"] = invocation.client_context
     return headers
+
+
+def _client_exception(error: Exception) -> ExecutionError:
+    cause = f"Unable to execute HTTP request: {error}"
+    return ExecutionError("Lambda.SdkClientException", cause)
 
 
 async def _read(response: aiohttp.ClientResponse, origin: str) -> bytes:

@@ -25,7 +25,7 @@ from service.engine import (
 )
 from service.mail import transport
 from service.store import database, migrations
-from service.tasks import item_formats
+from service.tasks import item_formats, lambda_
 from tests.docs.pages import ROOT, codes, read, rows, section
 
 PAGE = read("docs/operations.md")
@@ -105,6 +105,10 @@ def test_limits_are_the_ones_of_the_code() -> None:
             f"{item_formats.ITEM_CHARACTERS_MAX:,} characters; "
             f"{item_formats.DOCUMENT_BYTES_MAX:,} bytes; "
             f"{map_results.RESULT_FILE_BYTES_MAX:,} bytes"
+        ),
+        "a call of `LAMBDA_ENDPOINT`: connecting; in all; its answer; how many at once": (
+            f"{lambda_.CONNECT_SECONDS_MAX:g} s; {lambda_.INVOKE_SECONDS_MAX:g} s; "
+            f"{lambda_.ANSWER_BYTES_MAX:,} bytes; {lambda_.CONNECTIONS_MAX}"
         ),
         "SMTP connections; mails waiting for one; mails on one connection": (
             f"{transport.CONNECTIONS_MAX}; {transport.WAITERS_MAX:,}; "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -198,6 +200,23 @@ async def test_what_the_api_refuses_is_named_by_its_exception(
 
 async def test_an_endpoint_that_is_not_there_is_a_client_exception() -> None:
     endpoint = LambdaEndpoint("http://127.0.0.1:9")
+    registry = Registry({}, region="r", account="a", elsewhere=endpoint)
+    error, cause = await failure(registry, f"{ARN}there")
+    await endpoint.close()
+    assert error == "Lambda.SdkClientException"
+    assert cause.startswith("Unable to execute HTTP request: ")
+
+
+async def test_an_endpoint_that_is_not_reached_in_time_is_a_client_exception(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(*_: object, **__: object) -> NoReturn:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(aiohttp.resolver.DefaultResolver, "resolve", resolve)
+    monkeypatch.setattr(lambda_, "CONNECT_SECONDS_MAX", 0.05)
+    endpoint = LambdaEndpoint("http://far.example.org")
     registry = Registry({}, region="r", account="a", elsewhere=endpoint)
     error, cause = await failure(registry, f"{ARN}there")
     await endpoint.close()
