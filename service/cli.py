@@ -90,7 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="run everything here, with embedded parts")
-    demo.add_argument("--data", type=Path, default=Path(".data"), metavar="DIR")
+    demo.add_argument(
+        "--data", type=Path, default=Path(".data"), metavar="DIR",
+        help="where the database lies (default: .data)",
+    )  # fmt: skip
     demo.set_defaults(run=_demo)
 
     serve = commands.add_parser("serve", help="run the service")
