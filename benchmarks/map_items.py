@@ -50,7 +50,7 @@ async def map_lines(
                 "items": items,
                 "items_per_s": round(items / sorted(seconds)[ROUNDS // 2], 1),
                 "items_per_s_rounds": [round(items / each, 1) for each in seconds],
-                **meter.figures(items * ROUNDS),
+                **meter.figures(items * ROUNDS),  # an item is a workflow here
                 **circumstances(),
                 "postgres": await database.version(),
             }
