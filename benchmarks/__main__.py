@@ -1,12 +1,15 @@
 """The command: figures on stdout, a line of JSON each, progress on stderr.
 
-Exit codes: 0 done, 1 an acknowledged signup was lost or an answer was wrong, 2 wrong usage.
+Exit codes: 0 done, 1 an acknowledged signup was lost or an answer was wrong, 2 wrong usage, 143
+ended by SIGTERM: what was started and written for the run is gone then, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -76,6 +79,7 @@ SECONDS_BEYOND_WAIT_MIN: Final = 3.0
 """The counting begins a second after the first waits have ended, and needs some time."""
 
 WAIT_SECONDS_MIN: Final = 0.5
+TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def main() -> int:
@@ -92,7 +96,10 @@ def main() -> int:
         parser.error("--clients and --in-flight: at least 1")
     if not 0 < asked.scale <= 1:
         parser.error(f"--scale {asked.scale:g}: above 0, at most 1")
-    return uvloop.run(_run(_names(asked.names), asked))
+    try:
+        return uvloop.run(_run(_names(asked.names), asked))
+    except asyncio.CancelledError:
+        return TERMINATED
 
 
 def _names(asked: Sequence[str]) -> Sequence[str]:
@@ -110,7 +117,11 @@ async def _run(names: Sequence[str], asked: argparse.Namespace) -> int:
     is_pure = list(names) == ["transitions"]
     server = nullcontext(asked.database or "") if asked.database or is_pure else embedded_server()
     code = 0
+    this = asyncio.current_task()
+    assert this is not None
     async with server as server_url:
+        # Not before: a server that is being set up cannot be told to stop.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
         for name in names:
             try:
                 async for line in NAMES[name].lines(options, server_url, asked.mail):

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from benchmarks.circumstances import cores, tell
 from benchmarks.options import Mail, Options
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, stop
 
 _SUMS: Final = ("workflows", "workflows_per_s", "starts_per_s", "cores_service", "lost")
 # Each process sees what the whole server does.
@@ -49,7 +49,10 @@ async def _run_one(options: Options, server_url: str, mail: Mail) -> dict[str, A
         stdout=PIPE,
         stderr=PIPE,
     )
-    out, said = await process.communicate()
+    try:
+        out, said = await process.communicate()
+    finally:
+        await stop(process)
     if process.returncode not in (0, 1) or not out:
         raise RuntimeError(said.decode(errors="replace").strip().rpartition("\n")[2])
     line: dict[str, Any] = json.loads(out)
