@@ -116,7 +116,8 @@ class Proxy:
             self._links.add(link)
             await link.run()
             self._links.discard(link)
-        except OSError:  # the server is away
+        except (OSError, asyncio.CancelledError):
+            # The server is away, or this proxy ends: passed on, that would be told as an error.
             _reset(writer)
         finally:
             self._tasks.discard(task)
