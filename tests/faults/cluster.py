@@ -25,8 +25,11 @@ FLOW_SECONDS: Final = 1800
 """What the shipped flow waits for a visitor."""
 POLL_SECONDS: Final = 0.1
 REST_SECONDS_MAX: Final = 120.0
-"""Without any execution's end, after which a run is over all the same."""
-_RUNNING: Final = "select count(*) from executions where status = 'RUNNING'"
+"""Without any that ends or waits for its time, after which a run is over all the same."""
+_RUNNING: Final = """
+select count(*) as running, exists (select from executions where due_at > now()) as any_waits
+from executions where status = 'RUNNING'
+"""
 
 
 @dataclass
@@ -75,21 +78,20 @@ class Cluster:
         async with self.connected() as database:
             return await database.fetchval(statement, *arguments)
 
-    async def come_to_rest(self, seconds_max: float = REST_SECONDS_MAX) -> bool:
-        """Return once every execution has ended; False when for so long none does any more."""
+    async def come_to_rest(self) -> None:
+        """Return once every execution has ended, or none does any more."""
         loop = asyncio.get_running_loop()
         async with self.connected() as database:
-            fewest, since = await database.fetchval(_RUNNING), loop.time()
+            (fewest, _), since = await database.fetchrow(_RUNNING), loop.time()
             while fewest:
-                running = await database.fetchval(_RUNNING)
-                if running < fewest:
+                running, any_waits = await database.fetchrow(_RUNNING)
+                if running < fewest or any_waits:
                     fewest, since = running, loop.time()
-                if loop.time() - since > seconds_max:
-                    return False
+                if loop.time() - since > REST_SECONDS_MAX:
+                    return
                 # At most a tenth of the time is spent on counting, however many there are.
                 began = loop.time()
                 await asyncio.sleep(max(POLL_SECONDS, 10 * (loop.time() - began)))
-        return True
 
     async def count(self, *, one_of: int = 1) -> Counts:
         """Count the ledger, once everything is at rest or nothing moves any more."""

@@ -42,7 +42,6 @@ VISITS_MAX: Final = 30
 SAMPLE_SECONDS: Final = 0.25
 TELL_SECONDS: Final = 30.0
 MEGABYTE: Final = 1_000_000
-REST_SECONDS_MAX: Final = 120.0
 
 _AT_REST: Final = "select due_at is not null and owner is null from executions where id = $1"
 _HAVE_BEGUN: Final = "select exists (select from executions where status = 'SUCCEEDED')"
@@ -163,7 +162,7 @@ async def _verify(cluster: Cluster, id: str) -> float:
 
 async def _woken(cluster: Cluster, first_due: datetime) -> float:
     """Return the seconds from the first wait's end to the last account's decision."""
-    await cluster.come_to_rest(REST_SECONDS_MAX)
+    await cluster.come_to_rest()
     last = await cluster.look("select max(decided_at) from accounts")
     return max(1.0, float((last - first_due).total_seconds()))
 
