@@ -27,7 +27,9 @@ SECONDS: Final = 30.0
 """Of the counting: each regular duty comes several times, but for those of every ten minutes."""
 
 SETTLE_SECONDS: Final = 15.0
-"""After the last one is ready: PostgreSQL counts what an idle connection did up to 10 s late."""
+"""After the last one is ready: PostgreSQL counts what an idle connection did up to 10 s late, and
+neither what the replicas did to get ready nor what the meter has asked is theirs while idle.
+"""
 
 POOL_SIZE: Final = 4
 
@@ -46,10 +48,10 @@ async def _line(name: str, replicas: int, options: Options, server_url: str) -> 
         processes = 1 if replicas == 1 else cores()
         shares = [len(range(n, replicas, processes)) for n in range(processes)]
         pids = [await stack.enter_async_context(_process(share, database)) for share in shares]
-        await asyncio.sleep(SETTLE_SECONDS)
-        tell(f"{name}: {replicas} replicas for {SECONDS:g} s")
         meter = Meter(database, pids)
         await meter.begin()
+        await asyncio.sleep(SETTLE_SECONDS)
+        tell(f"{name}: {replicas} replicas for {SECONDS:g} s")
         before = await database.transactions()
         await asyncio.sleep(SECONDS)
         transactions = await database.transactions() - before
