@@ -598,7 +598,7 @@ class Run(Workspace):
         execution = self.execution
         execution.status = status
         execution.times_out_at = None
-        execution.is_signalled = execution.is_acknowledged = False
+        execution.is_signalled = False
         self.frames.clear()
         self.ready.clear()
         self.append(previous, type_, details)

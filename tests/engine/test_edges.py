@@ -221,6 +221,19 @@ async def test_a_signalled_execution_that_the_engine_fails_at_does_not_hold_up_i
         assert s.row(key).is_signalled
 
 
+@pytest.mark.parametrize("is_acknowledged", [True, False])
+async def test_nothing_is_left_to_be_decided_once_a_task_has_acknowledged_it(
+    is_acknowledged: bool,
+) -> None:
+    seen = EffectHandler(lambda input, task: ping(), lambda row: Answer({}, is_acknowledged))
+    handlers = Handlers(effects={"seen": seen})
+    flow = definition("Seen", Seen=task("seen", Next="After"), After=AFTER)
+    last = Effect("delete_unverified_account", (0, UUID(int=2)))
+    async with small(handlers, machines={"flow": flow}, on_ended=lambda name, key: last) as s:
+        await s.ended(await s.start("flow"))
+        assert s.answered("delete_unverified_account") == (not is_acknowledged)
+
+
 async def test_a_signalled_execution_whose_effect_is_refused_does_not_refuse_its_caller() -> None:
     def refused(input: Json, task: Task) -> Effect:
         return Effect("insert_account", (*task.execution, "a\0", "a", 1, None, None, "{}"))
