@@ -16,7 +16,8 @@ from uuid import UUID
 import asyncpg
 import structlog
 
-from service.store.database import CONNECT_SECONDS, Database, translated
+from service.store.database import CONNECT_SECONDS, Database
+from service.store.errors import translated
 
 CHANNEL: Final = "countersign_signals"
 HINT_SECONDS: Final = 0.01
@@ -73,7 +74,7 @@ class Notifier:
         failures = 0
         while True:
             try:
-                with translated():
+                with translated:
                     connection = await asyncpg.connect(self._database.dsn, timeout=CONNECT_SECONDS)
             except Exception as error:
                 log.debug("listener_unconnected", reason=str(error))
@@ -96,7 +97,7 @@ class Notifier:
 
         connection.add_termination_listener(lambda _connection: lost.set())
         try:
-            with translated():
+            with translated:
                 await connection.add_listener(CHANNEL, hinted)
             callback()
             await lost.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from service.engine.ports import Contended, Rejected, Unavailable
 from service.store import Database
-from service.store import database as module
+from service.store import pool as module
 from service.store.database import Session
 
 SQLSTATES = {

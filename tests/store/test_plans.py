@@ -211,8 +211,7 @@ async def test_connection_and_pooled_transaction_have_the_same_settings() -> Non
 async def test_settings_of_a_pooled_transaction_end_with_it(fresh_database: str) -> None:
     database = Database(fresh_database, pool_size=1, pooler="transaction")
     await database.open()
-    pool = database._pool
-    async with pool.acquire() as connection:
+    async with database.lend() as connection:
         before = await connection.fetchval("show enable_seqscan")
         await connection.execute(all_queries().text("begin_pooled"))
         within = await connection.fetchval("show enable_seqscan")
