@@ -101,7 +101,7 @@ class Batch:
         turns = [*self.turns.values(), *self.claimed]
         rows = [row for turn in turns if (row := turn.changed(self.owner)) is not None]
         history = [past for turn in turns if (past := turn.history()) is not None]
-        if rows or history:
+        if rows:
             for key in await tx.save(rows, history):
                 self.contested.append(self.turns.pop(key))
 
@@ -111,7 +111,9 @@ class Batch:
         """
         fresh = [turn for turn in self.turns.values() if turn.new is not None]
         if fresh:
-            standing = await tx.insert([turn.row(self.owner) for turn in fresh])
+            rows = [turn.row(self.owner) for turn in fresh]
+            is_all = not self.requests and all(turn.is_all_inserted for turn in self.turns.values())
+            standing = await tx.insert(rows, is_all=is_all)
             for turn in fresh:
                 if turn.key not in standing:
                     self.lost.append(self.turns.pop(turn.key))

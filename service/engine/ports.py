@@ -119,6 +119,14 @@ class Checkpoint(NamedTuple):
     was_signalled: bool = False  # the row's mark as the step found it, which the checkpoint clears
 
 
+class HistoryRow(NamedTuple):
+    """The history events of one step, as one row."""
+
+    key: Key
+    first_event_id: int
+    events: bytes
+
+
 class NewExecution(NamedTuple):
     """An execution to insert as it stands after its first step: no second write is needed for that.
 
@@ -132,14 +140,8 @@ class NewExecution(NamedTuple):
     input: str  # JSON text
     started_at: datetime
     first: Checkpoint  # of epoch 1
-
-
-class HistoryRow(NamedTuple):
-    """The history events of one step, as one row."""
-
-    key: Key
-    first_event_id: int
-    events: bytes
+    history: HistoryRow | None = None  # of its first step
+    effects: Sequence[Effect] = ()  # which happen with it or not at all; their rows are not told
 
 
 class Standing(NamedTuple):
@@ -165,11 +167,14 @@ class Transaction(Protocol):
     exception.
     """
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
-        """Insert executions; return the keys that stand now, and of each whether this call inserted
-        it. False: an earlier commit did, whose answer was lost.
+    async def insert(
+        self, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
+        """Insert executions, each with its history and effects; return the keys that stand now, and
+        of each whether this call inserted it. False: an earlier commit did, whose answer was lost.
 
         A row whose (bucket, machine, name) another id has is left out, and so is its key.
+        `is_all`: nothing else happens in this transaction.
         """
         ...
 
@@ -200,8 +205,9 @@ class Transaction(Protocol):
     async def save(
         self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]
     ) -> Collection[Key]:
-        """Write checkpoints (clearing signal and claim counts) and append history; return the keys
-        whose checkpoint was refused, and with it the history of that key.
+        """Write checkpoints (clearing signal and claim counts) and append their history; return the
+        keys whose checkpoint was refused, and with it the history of that key. Nothing comes after
+        it in this transaction.
 
         Refused is what is no longer as the step found it: in the epoch before the checkpoint's, and
         marked as signalled or not. That cannot happen to a row that this transaction has locked.

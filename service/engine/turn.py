@@ -323,18 +323,37 @@ class Turn:
     # What is written
 
     def row(self, owner: UUID) -> NewExecution:
-        """Return the row of an execution that begins with this turn."""
+        """Return the row of an execution that begins with this turn, and go on from there.
+
+        With it go the effects that its caller wants, and the history of the step unless that goes
+        on with what effects of its own return.
+        """
         assert self.new is not None
         self._inserted = self.execution
         self.epoch = 1
-        return NewExecution(
+        history = None if self._asked else self.history()
+        row = NewExecution(
             machine=self.execution.about.machine_name,
             definition=self.tenure.machine.sha256,
             name=self.tenure.name,
             input=self.new.input,
             started_at=self.execution.about.started_at,
             first=self._checkpoint(owner),
+            history=history,
+            effects=self._effects,
         )
+        if history is not None:
+            self._history, self._events = [], None
+        if self._effects:
+            self._applied += [(effect, None) for effect in self._effects]
+            self._pending = ()
+            self._settle()
+        return row
+
+    @property
+    def is_all_inserted(self) -> bool:
+        """Tell whether the row that was inserted is all that there is to this turn."""
+        return self.execution is self._inserted and not self.wanted
 
     def changed(self, owner: UUID) -> Checkpoint | None:
         """Return the checkpoint to save; None when the row may stand as it is."""

@@ -79,7 +79,7 @@ class Database:
         self.dsn = dsn
         self.is_pooled = pooler == "transaction"
         self._pool_size = pool_size
-        self._queries = all_queries()
+        self.queries = all_queries()
         self._pool: Pool | None = None
 
     async def open(self) -> None:
@@ -104,7 +104,7 @@ class Database:
             async with self.transaction() as session:
                 return await session.fetch(name, *parameters)
         async with self.lend() as connection:
-            return await Session(connection, self._queries).fetch(name, *parameters)
+            return await Session(connection, self.queries).fetch(name, *parameters)
 
     async def first(self, name: str, *parameters: object) -> Row | None:
         """Return the first row of a statement that is a transaction of its own, or None."""
@@ -119,7 +119,7 @@ class Database:
         commit's answer is lost.
         """
         async with self.lend() as connection:
-            session = Session(connection, self._queries)
+            session = Session(connection, self.queries)
             await session.run("begin_pooled" if self.is_pooled else "begin")
             try:
                 if lock_patience_ms != LOCK_PATIENCE_MS:
@@ -150,7 +150,7 @@ class Database:
         )
         if not self.is_pooled:
             try:
-                await Session(connection, self._queries).run("settle")
+                await Session(connection, self.queries).run("settle")
             except BaseException:
                 connection.terminate()
                 raise

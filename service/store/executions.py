@@ -18,10 +18,11 @@ lock is locked by one statement and judged by the next.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from operator import attrgetter
+from types import TracebackType
 from typing import Final
 from uuid import UUID
 
@@ -49,36 +50,91 @@ RELEASE_PATIENCE_MS: Final = 5_000
 
 
 class PostgresTransaction:
-    """The engine's `Transaction`."""
+    """The engine's `Transaction`, and its own context manager.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    It begins with its first statement. One that is the only one is a transaction as it is: without
+    `begin` and `commit` that is one round trip instead of three, and the commit of a statement
+    whose answer is lost is in doubt as any other.
+    """
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+    def __init__(self, database: Database, lock_patience_ms: int) -> None:
+        self._database = database
+        self._lock_patience_ms = lock_patience_ms
+        self._begun: tuple[AbstractAsyncContextManager[Session], Session] | None = None
+
+    async def __aenter__(self) -> PostgresTransaction:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._begun is not None:
+            await self._begun[0].__aexit__(kind, error, traceback)
+
+    async def _session(self) -> Session:
+        """Return the connection of the transaction, which begins now unless it has."""
+        if self._begun is None:
+            transaction = self._database.transaction(self._lock_patience_ms)
+            self._begun = transaction, await transaction.__aenter__()
+        return self._begun[1]
+
+    async def _fetch(self, name: str, *columns: object, is_all: bool = False) -> Sequence[Row]:
+        """Return the rows of a statement; `is_all`: none that belongs to it comes after it."""
+        is_patient = self._lock_patience_ms == LOCK_PATIENCE_MS  # as every connection is
+        if is_all and is_patient and self._begun is None:
+            return await self._database.fetch(name, *columns)
+        return await (await self._session()).fetch(name, *columns)
+
+    async def insert(
+        self, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
         """Insert executions; return the keys that stand, and whether this call inserted each."""
         ordered = sorted(rows, key=lambda row: row.first.key)
-        fresh = _keys(await self._session.fetch("insert_executions", *_insert_columns(ordered)))
+        name, columns = "insert_executions", _insert_columns(ordered)
+        effect = self._effect_at_start(ordered)
+        if effect is not None:
+            name, columns = effect, columns + columns_of(e.row for r in ordered for e in r.effects)
+        is_apart = effect is None and any(row.effects for row in ordered)
+        fresh = _keys(await self._fetch(name, *columns, is_all=is_all and not is_apart))
+        if is_apart:
+            begun = [row for row in ordered if row.first.key in fresh]
+            await self.apply([effect for row in begun for effect in row.effects])
         missing = [row for row in ordered if row.first.key not in fresh]
         standing = dict.fromkeys(fresh, True)
         if missing:
             columns = columns_of((*row.first.key, row.machine, row.name) for row in missing)
-            before = _keys(await self._session.fetch("inserted_before", *columns))
+            before = _keys(await self._fetch("inserted_before", *columns, is_all=is_all))
             standing |= dict.fromkeys(before, False)
         return standing
+
+    def _effect_at_start(self, rows: Sequence[NewExecution]) -> str | None:
+        """Return the statement that inserts executions together with their effects, if there is one
+        for all of these: a companion `<name>.start`, for rows that begin with the execution's key.
+        """
+        effects = [(row.first.key, effect) for row in rows for effect in row.effects]
+        queries = {effect.query for _, effect in effects}
+        if len(queries) != 1 or any(effect.row[:2] != key for key, effect in effects):
+            return None
+        name = f"{queries.pop()}.start"
+        return name if name in self._database.queries else None
 
     async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
         """Lock the rows whose epoch still is this one; return each one's `is_signalled`."""
         if not fences:
             return {}
         columns = columns_of((*key, epoch) for key, epoch in sorted(fences))
-        rows = await self._session.fetch("lock", *columns)
+        rows = await self._fetch("lock", *columns)
         return {Key(bucket, id): signalled for bucket, id, signalled in map(_values, rows)}
 
     async def apply(self, effects: Sequence[Effect]) -> Sequence[Mapping[str, object] | None]:
         """Run effects, one statement for each query name, by name; return the row of each."""
         answers: list[Mapping[str, object] | None] = [None] * len(effects)
+        session = await self._session()
         for name, columns in grouped(effects):
-            for row in await self._session.apply_effect(name, *columns):
+            for row in await session.apply_effect(name, *columns):
                 answers[row["ordinal"]] = dict(row)
         return answers
 
@@ -86,14 +142,14 @@ class PostgresTransaction:
         """Lock running executions, in sorted order, and return their rows."""
         if not keys:
             return []
-        rows = await self._session.fetch("standing", *columns_of(sorted(set(keys))))
+        rows = await self._fetch("standing", *columns_of(sorted(set(keys))))
         return [Standing(_claim(row), row["owner"]) for row in rows]
 
     async def signal(self, keys: Sequence[Key], owner: UUID) -> Sequence[Signalling]:
         """Mark executions that are locked as signalled, claiming those at rest."""
         if not keys:
             return []
-        rows = await self._session.fetch("signal", *columns_of(sorted(set(keys))), owner)
+        rows = await self._fetch("signal", *columns_of(sorted(set(keys))), owner)
         return [
             Signalling(_key(row), row["owner"], None if row["was_owned"] else _claim(row))
             for row in rows
@@ -106,21 +162,18 @@ class PostgresTransaction:
         past = {step.key: step for step in history}
         ordered = sorted(rows, key=_key_of)
         steps = [past.pop(row.key, None) for row in ordered]
-        await self._append([step for step in history if step.key in past])
+        assert not past, f"history of what is not saved: {[*past]}"
         if not ordered:
             return ()
         columns = _save_columns(ordered)
         ids = [step and step.first_event_id for step in steps]
         events = [step and step.events for step in steps]
-        (saved,) = await self._session.fetch("save", range(len(ordered)), *columns, ids, events)
+        parameters = (range(len(ordered)), *columns, ids, events)
+        (saved,) = await self._fetch("save", *parameters, is_all=True)
         written = saved["written"]
         if len(written) == len(ordered):
             return ()
         return {row.key for row in ordered} - {ordered[ordinal].key for ordinal in written}
-
-    async def _append(self, history: Sequence[HistoryRow]) -> None:
-        if history:
-            await self._session.fetch("append_history", *columns_of(map(_history_row, history)))
 
 
 class PostgresStore:
@@ -131,13 +184,9 @@ class PostgresStore:
         self.front = Front()
         self.map_runs: MapRunStore = MapRunRows(database)
 
-    @asynccontextmanager
-    async def transaction(
-        self, lock_patience_ms: int = LOCK_PATIENCE_MS
-    ) -> AsyncIterator[PostgresTransaction]:
-        """Begin a transaction in which no lock is waited for longer than this."""
-        async with self._database.transaction(lock_patience_ms) as session:
-            yield PostgresTransaction(session)
+    def transaction(self, lock_patience_ms: int = LOCK_PATIENCE_MS) -> PostgresTransaction:
+        """Return a transaction, for one block, in which no lock is waited for longer than this."""
+        return PostgresTransaction(self._database, lock_patience_ms)
 
     async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
         """Claim executions whose timer is due, earliest first."""
@@ -231,7 +280,6 @@ _checkpoint_row = attrgetter(
     "cause", "stopped_at", "was_signalled",
 )  # fmt: skip
 _key_of = attrgetter("key")
-_history_row = attrgetter("key.bucket", "key.id", "first_event_id", "events")
 
 
 def _insert_columns(rows: Sequence[NewExecution]) -> list[Sequence[object]]:
@@ -245,6 +293,8 @@ def _insert_columns(rows: Sequence[NewExecution]) -> list[Sequence[object]]:
         [row.name for row in rows],
         [row.input for row in rows],
         *first,
+        [row.history and row.history.first_event_id for row in rows],
+        [row.history and row.history.events for row in rows],
     ]
 
 

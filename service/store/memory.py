@@ -285,7 +285,9 @@ class MemoryTransaction:
         self._store = store
         self._clock = clock
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+    async def insert(
+        self, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
         """Insert executions; return the keys that stand, and whether this call inserted each."""
         store = self._store
         standing: dict[Key, bool] = {}
@@ -298,6 +300,10 @@ class MemoryTransaction:
                 store.executions[key] = ExecutionRow(
                     row.machine, row.definition, row.name, row.input, row.started_at, row.first
                 )
+                if row.history is not None:
+                    self._append(row.history)
+                if row.effects:
+                    await self.apply(row.effects)
             if store.names.get(name) == key:
                 standing.setdefault(key, is_new)
         return standing
@@ -354,12 +360,14 @@ class MemoryTransaction:
                 row, at=at, claims=0, quarantined=0, is_signalled=False
             )
         for step in history:
-            if step.key in refused:
-                continue
-            if (step.key, step.first_event_id) in store.history:
-                raise Rejected(f"{step.key} has an event {step.first_event_id} already")
-            store.history[step.key, step.first_event_id] = step.events
+            if step.key not in refused:
+                self._append(step)
         return refused
+
+    def _append(self, step: HistoryRow) -> None:
+        if (step.key, step.first_event_id) in self._store.history:
+            raise Rejected(f"{step.key} has an event {step.first_event_id} already")
+        self._store.history[step.key, step.first_event_id] = step.events
 
 
 class MemoryDefinitions:

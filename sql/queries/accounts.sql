@@ -4,7 +4,8 @@
 -- one row for each ordinal. Where one decides something it has a companion `.lock`, run before it with
 -- the same parameters: under READ COMMITTED each statement has a snapshot of its own, so what the
 -- first one waited for the second one sees. Decided in one statement, a row that changed while its
--- lock was waited for would be judged half by its old version and half by its new one.
+-- lock was waited for would be judged half by its old version and half by its new one. One that begins
+-- with its execution may have a companion `.start`, which inserts both in one statement.
 -- No order is asked for where a limit bounds what is read by address: it would be read by id instead.
 -- Rows are locked in the order of their keys, so that two batches meet and neither crosses the other.
 
@@ -38,6 +39,51 @@ select
     ordinal,
     id
 from signup
+
+-- name: insert_account.start
+-- `insert_executions`, and the accounts of those that were inserted. An account that is there stays.
+-- Arrays: $1 to $18 as for `insert_executions`; $19 bucket, $20 id, $21 address, $22 identity_key,
+-- $23 identity_version, $24 name, $25 locale, $26 data
+with begun as (
+    insert into executions (
+        bucket, id, started_at, definition, machine, name, input, epoch,
+        status, due_at, owner, checkpoint, output, error, cause, stopped_at
+    )
+    select *
+    from unnest(
+        $1::smallint[], $2::uuid[], $3::timestamptz[], $4::bytea[], $5::text[], $6::text[],
+        $7::text[], $8::integer[], $9::text[], $10::timestamptz[], $11::uuid[], $12::bytea[],
+        $13::text[], $14::text[], $15::text[], $16::timestamptz[]
+    )
+    on conflict do nothing
+    returning
+        bucket,
+        id
+),
+appended as (
+    insert into history (bucket, execution_id, first_event_id, events)
+    select r.*
+    from unnest($1::smallint[], $2::uuid[], $17::integer[], $18::bytea[])
+    as r (bucket, id, first_event_id, events)
+    where r.events is not null
+    and (r.id in (select id from begun)) is true
+),
+added as (
+    insert into accounts (
+        bucket, id, address, identity_key, identity_version, name, locale, data
+    )
+    select r.*
+    from unnest(
+        $19::smallint[], $20::uuid[], $21::text[], $22::text[], $23::smallint[], $24::text[],
+        $25::text[], $26::text[]
+    ) as r (bucket, id, address, identity_key, identity_version, name, locale, data)
+    where (r.id in (select id from begun)) is true
+    on conflict do nothing
+)
+select
+    bucket,
+    id
+from begun
 
 -- name: verify_account.lock
 -- Lock the accounts asked about and their rivals, the pending signups of the same address (256 of them

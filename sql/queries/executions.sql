@@ -10,23 +10,40 @@
 -- change what prepared statements return, and each would fail once in replicas that are still running.
 
 -- name: insert_executions
--- Insert executions as they stand after their first step, in the order given, which is sorted by key.
+-- Insert executions as they stand after their first step, in the order given, which is sorted by key, and
+-- append the history of that step. `is true` keeps the question which of them were inserted a look into a
+-- hash: as a join it would compare each with each, there being no other kind of join (see session.sql).
 -- Arrays: $1 bucket, $2 id, $3 started_at, $4 definition, $5 machine, $6 name, $7 input, $8 epoch,
--- $9 status, $10 due_at, $11 owner, $12 checkpoint, $13 output, $14 error, $15 cause, $16 stopped_at
-insert into executions (
-    bucket, id, started_at, definition, machine, name, input, epoch,
-    status, due_at, owner, checkpoint, output, error, cause, stopped_at
+-- $9 status, $10 due_at, $11 owner, $12 checkpoint, $13 output, $14 error, $15 cause, $16 stopped_at,
+-- $17 first_event_id, $18 events
+with begun as (
+    insert into executions (
+        bucket, id, started_at, definition, machine, name, input, epoch,
+        status, due_at, owner, checkpoint, output, error, cause, stopped_at
+    )
+    select *
+    from unnest(
+        $1::smallint[], $2::uuid[], $3::timestamptz[], $4::bytea[], $5::text[], $6::text[],
+        $7::text[], $8::integer[], $9::text[], $10::timestamptz[], $11::uuid[], $12::bytea[],
+        $13::text[], $14::text[], $15::text[], $16::timestamptz[]
+    )
+    on conflict do nothing
+    returning
+        bucket,
+        id
+),
+appended as (
+    insert into history (bucket, execution_id, first_event_id, events)
+    select r.*
+    from unnest($1::smallint[], $2::uuid[], $17::integer[], $18::bytea[])
+    as r (bucket, id, first_event_id, events)
+    where r.events is not null
+    and (r.id in (select id from begun)) is true
 )
-select *
-from unnest(
-    $1::smallint[], $2::uuid[], $3::timestamptz[], $4::bytea[], $5::text[], $6::text[], $7::text[],
-    $8::integer[], $9::text[], $10::timestamptz[], $11::uuid[], $12::bytea[], $13::text[],
-    $14::text[], $15::text[], $16::timestamptz[]
-)
-on conflict do nothing
-returning
+select
     bucket,
     id
+from begun
 
 -- name: inserted_before
 -- Of executions that could not be inserted, those that are there by this very start: the commit whose

@@ -1,11 +1,5 @@
--- History: reading it, and the partitions it is kept in (one for each day).
-
--- name: append_history
--- History of executions that this transaction has inserted; that of others goes with `save`.
--- Arrays: $1 bucket, $2 execution_id, $3 first_event_id, $4 events
-insert into history (bucket, execution_id, first_event_id, events)
-select *
-from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::bytea[])
+-- History: reading it, and the partitions it is kept in (one for each day). It is written with the
+-- checkpoints that it leads to: `insert_executions`, `save`.
 
 -- name: read_history
 -- $1 bucket smallint, $2 execution_id uuid

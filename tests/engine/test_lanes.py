@@ -61,9 +61,11 @@ class LaneStore(FaultyStore):
             if self.down & {bucket % LANES for bucket in buckets}:
                 raise Unavailable("this lane's connection is cut")
 
-        async def inserted(rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+        async def inserted(
+            rows: Sequence[NewExecution], *, is_all: bool = False
+        ) -> Mapping[Key, bool]:
             meet({row.first.key.bucket for row in rows})
-            return await insert(rows)
+            return await insert(rows, is_all=is_all)
 
         async def locked(fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
             meet({key.bucket for key, _ in fences})

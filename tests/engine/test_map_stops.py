@@ -276,7 +276,9 @@ async def test_a_child_that_was_not_stored_is_started_in_its_place_when_the_run_
     monkeypatch.setattr(map_runs, "RETRY_SECONDS", 0.01)
     insert, locked = MemoryTransaction.insert, [True]
 
-    async def locking(tx: MemoryTransaction, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+    async def locking(
+        tx: MemoryTransaction, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
         if locked[0] and '"b"' in [row.input for row in rows]:
             locked[0] = len(rows) > 1
             raise Contended("lock timeout")
@@ -330,7 +332,9 @@ async def test_children_still_being_stored_when_the_run_fails_are_stopped_as_wel
     monkeypatch.setattr(map_run, "SLICE", 1)
     insert, may_be_stored = MemoryTransaction.insert, asyncio.Event()
 
-    async def refusing(tx: MemoryTransaction, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
+    async def refusing(
+        tx: MemoryTransaction, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
         inputs = [row.input for row in rows]
         if '"refused"' in inputs:
             raise Rejected("a value that no column holds")

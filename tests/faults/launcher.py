@@ -11,7 +11,8 @@ visitor asks for, SIGNUP and VERIFY. The points, and when a place is passed at e
   and nothing is done with it yet;
 * before_task: a handler, or the statement of an effect, is about to run for this state;
 * after_250: the mail server has taken this state's mail, and nobody knows yet;
-* before_commit: everything that the step writes which enters this state is written, but the COMMIT;
+* before_commit: everything that the step writes which enters this state is written, but the COMMIT,
+  or about to be by the statement that is a transaction of its own;
 * after_commit: it is committed, and nobody knows yet.
 
 FAULT_FAIL_FIRST is the name of a task state whose first attempt fails before it begins, so that
@@ -115,9 +116,10 @@ def wrap_claims(fuse: Fuse) -> None:
 
 def wrap_transactions(fuse: Fuse) -> None:
     """Pass the points before an effect, and before and after the commit of a step."""
-    begin, apply, save = (
-        PostgresStore.transaction, PostgresTransaction.apply, PostgresTransaction.save,
+    begin, apply, fetch = (
+        PostgresStore.transaction, PostgresTransaction.apply, PostgresTransaction._fetch,
     )  # fmt: skip
+    insert, save = PostgresTransaction.insert, PostgresTransaction.save
 
     @asynccontextmanager
     async def transaction(store: PostgresStore, *arguments: Any) -> AsyncIterator[Any]:
@@ -126,10 +128,26 @@ def wrap_transactions(fuse: Fuse) -> None:
         try:
             async with begin(store, *arguments) as tx:
                 yield tx
-                fuse.passes("before_commit", places)
+                if tx._begun is not None:
+                    fuse.passes("before_commit", places)
             fuse.passes("after_commit", places)
         finally:
             _places.reset(token)
+
+    async def fetched(
+        tx: PostgresTransaction, name: str, *columns: Any, is_all: bool = False
+    ) -> Any:
+        if is_all and tx._begun is None:
+            fuse.passes("before_commit", _places.get())
+        return await fetch(tx, name, *columns, is_all=is_all)
+
+    async def inserted(tx: PostgresTransaction, rows: Any, *, is_all: bool = False) -> Any:
+        queries = [effect.query for row in rows for effect in row.effects]
+        asked = [EFFECTS[query] for query in queries if query in EFFECTS]
+        fuse.passes("before_task", asked)
+        history = [row.history for row in rows if row.history is not None]
+        _places.get().extend([*asked, *states_entered(history)])
+        return await insert(tx, rows, is_all=is_all)
 
     async def applied(tx: PostgresTransaction, effects: Sequence[Effect]) -> Any:
         asked = [EFFECTS[effect.query] for effect in effects if effect.query in EFFECTS]
@@ -142,6 +160,8 @@ def wrap_transactions(fuse: Fuse) -> None:
         return await save(tx, rows, history)
 
     PostgresStore.transaction = transaction  # type: ignore[assignment, method-assign]
+    PostgresTransaction._fetch = fetched  # type: ignore[method-assign]
+    PostgresTransaction.insert = inserted  # type: ignore[method-assign]
     PostgresTransaction.apply = applied  # type: ignore[method-assign]
     PostgresTransaction.save = saved  # type: ignore[assignment, method-assign]
 

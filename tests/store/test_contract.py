@@ -17,8 +17,11 @@ from tests.store.factories import (
     LONG_AGO,
     checkpoint,
     claimed,
+    delete_account,
     ended,
     execution,
+    get_account,
+    insert_account,
     later,
     new_key,
     resting,
@@ -201,11 +204,65 @@ async def test_text_that_has_no_encoding_is_rejected(store: Any, text: str) -> N
 
 async def test_history_is_read_in_order_and_written_once(store: Any) -> None:
     key, other = new_key(), new_key()
-    await save(store, history=[step(key, 10, b"c"), step(key, 2, b"b"), step(other, 1, b"x")])
+    rows = [execution(checkpoint(k), history=step(k, 1, b"a")) for k in (key, other)]
+    await insert(store, *rows)
+    history = [step(key, 10, b"c"), step(other, 2, b"x")]
+    await save(store, checkpoint(key, 2), checkpoint(other, 2), history=history)
     with pytest.raises(Rejected):
-        await save(store, history=[step(key, 1, b"a"), step(key, 2, b"again")])
-    await save(store, history=[step(key, 1, b"a")])
+        await save(store, checkpoint(key, 3), history=[step(key, 10, b"again")])
+    await save(store, checkpoint(key, 3), history=[step(key, 2, b"b")])
     assert await store.read_history(key) == [b"a", b"b", b"c"]
+    assert await store.read_history(other) == [b"a", b"x"]
+
+
+@pytest.mark.parametrize("is_all", [True, False])
+async def test_history_and_effects_of_a_start_are_there_with_it_or_not_at_all(
+    store: Any, is_all: bool
+) -> None:
+    keys = [new_key() for _ in range(3)]
+    taken = execution(checkpoint(new_key()), name="taken")
+    await insert(store, taken)
+    first, second, third = (
+        execution(checkpoint(key), history=step(key, 1), effects=[insert_account(key)])
+        for key in keys
+    )
+    async with store.transaction(200) as tx:
+        assert await tx.insert([first], is_all=is_all) == {keys[0]: True}
+    rows = [first, second, third._replace(name="taken", machine=taken.machine)]
+    async with store.transaction(200) as tx:
+        standing = await tx.insert(rows, is_all=is_all)
+    assert standing == {keys[0]: False, keys[1]: True}
+    history = [await store.read_history(key) for key in keys]
+    assert history == [[b"events"], [b"events"], []]
+    async with store.transaction(200) as tx:
+        accounts = await tx.apply([get_account(key) for key in keys])
+    assert [account and account["status"] for account in accounts] == ["pending", "pending", None]
+
+
+async def test_effects_of_a_start_may_be_of_any_kind(store: Any) -> None:
+    key, other = new_key(), new_key()
+    deleting = execution(checkpoint(other), effects=[delete_account(key)])
+    for row in (execution(checkpoint(key), effects=[insert_account(key)]), deleting):
+        async with store.transaction(200) as tx:
+            assert await tx.insert([row], is_all=True) == {row.first.key: True}
+    apart = execution(checkpoint(new_key()), effects=[insert_account(other)])
+    async with store.transaction(200) as tx:
+        assert await tx.insert([deleting, apart], is_all=True) == {
+            other: False,
+            apart.first.key: True,
+        }
+    async with store.transaction(200) as tx:
+        accounts = await tx.apply([get_account(k) for k in (key, other)])
+    assert [account and account["status"] for account in accounts] == ["expired", "pending"]
+
+
+async def test_start_whose_effect_is_refused_is_none(store: Any) -> None:
+    key = new_key()
+    effect = Effect("insert_account", (*key, "a\0", "k", 1, None, None, "{}"))
+    with pytest.raises(Rejected):
+        async with store.transaction(200) as tx:
+            await tx.insert([execution(checkpoint(key), effects=[effect])], is_all=True)
+    assert await store.owned(ALICE) == []
 
 
 # Timers
@@ -444,8 +501,8 @@ async def test_tidy_deletes_what_closed_before_the_retention(store: Any) -> None
     old = [execution(ended(new_key(b, at=LONG_AGO), 1, stopped_at=LONG_AGO)) for b in (0, 7, 255)]
     running = execution(resting(new_key(at=LONG_AGO), due_at=FAR_OFF))
     recent = execution(ended(new_key(at=LONG_AGO), 1, stopped_at=FAR_OFF))
-    await insert(store, *old, running, recent)
-    await save(store, history=[step(row.first.key, 1) for row in (*old, running)])
+    told = [row._replace(history=step(row.first.key, 1)) for row in (*old, running)]
+    await insert(store, *told, recent)
     assert await store.tidy(30, 2) == 2
     assert await store.tidy(30, 2) == 1
     assert await store.tidy(30, 2) == 0

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from service.store import Database, PostgresStore
-from tests.store.factories import FAR_OFF, ended, execution, new_key, resting, step
+from tests.store.factories import FAR_OFF, checkpoint, ended, execution, new_key, resting, step
 
 LONG_AGO = datetime(2020, 2, 29, 23, 59, 59, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ async def test_rows_go_to_the_day_their_execution_started(
     assert await add(observer, LONG_AGO) is False
     last, next_day = new_key(at=LONG_AGO), new_key(at=LONG_AGO + timedelta(seconds=1))
     async with store.transaction() as tx:
-        await tx.save([], [step(last, 1), step(next_day, 1)])
+        await tx.insert([execution(checkpoint(k), history=step(k, 1)) for k in (last, next_day)])
     rows = await observer.fetch("select tableoid::regclass::text as t, execution_id from history")
     assert {(row["t"], row["execution_id"]) for row in rows} == {
         ("history_20200229", last.id),
@@ -65,7 +65,7 @@ async def test_default_partition_keeps_a_day_it_has_rows_of(
 ) -> None:
     key = new_key(at=LONG_AGO)
     async with store.transaction() as tx:
-        await tx.save([], [step(key, 1)])
+        await tx.insert([execution(checkpoint(key), history=step(key, 1))])
     assert await add(observer, LONG_AGO) is False
     assert await days(observer) == [d for d in await days(observer) if d != "history_20200229"]
     assert await store.read_history(key) == [b"events"]
@@ -78,8 +78,7 @@ async def test_day_goes_with_the_last_of_its_executions(
     over = execution(ended(new_key(at=LONG_AGO), 1, stopped_at=LONG_AGO))
     waiting = execution(resting(new_key(200, at=LONG_AGO), due_at=FAR_OFF))
     async with store.transaction() as tx:
-        await tx.insert([over, waiting])
-        await tx.save([], [step(over.first.key, 1), step(waiting.first.key, 1)])
+        await tx.insert([r._replace(history=step(r.first.key, 1)) for r in (over, waiting)])
     assert await store.tidy(30, 10) == 1
     assert "history_20200229" in await days(observer)
     async with store.transaction() as tx:
@@ -108,7 +107,7 @@ async def test_writers_go_on_while_a_day_is_added(
     async with observer.transaction():
         await add(observer, LONG_AGO)
         async with store.transaction(25) as tx:
-            await tx.save([], [step(key, 1)])
+            await tx.insert([execution(checkpoint(key), history=step(key, 1))])
     assert await store.read_history(key) == [b"events"]
     await observer.execute("drop table history_20200229")
 

@@ -208,6 +208,15 @@ async def test_connection_and_pooled_transaction_have_the_same_settings() -> Non
     assert settings("settle")["lock_timeout"] == f"'{LOCK_PATIENCE_MS}ms'"
 
 
+async def test_a_start_with_its_account_is_a_start_as_any_other() -> None:
+    def inserts(name: str) -> list[str]:
+        return re.split(r",\n(?=\w+ as )|\nselect\n", all_queries().text(name))
+
+    alone, together = inserts("insert_executions"), inserts("insert_account.start")
+    assert len(alone) == 3
+    assert together == [*alone[:2], together[2], alone[2]]
+
+
 async def test_settings_of_a_pooled_transaction_end_with_it(fresh_database: str) -> None:
     database = Database(fresh_database, pool_size=1, pooler="transaction")
     await database.open()

@@ -163,7 +163,7 @@ async def test_rivals_are_locked_before_any_of_them_is_decided(meeting: Meeting,
     rival = new_key()
     await _apply(meeting.store, insert_account(rival))
     async with meeting.store.transaction(PATIENT_MS) as tx:
-        await tx._session.fetch("verify_account.lock", [0], [rival.bucket], [rival.id], [1])
+        await tx._fetch("verify_account.lock", [0], [rival.bucket], [rival.id], [1])
         waiting = asyncio.create_task(meeting.alone(lambda tx: tx.apply([verify_account(key)])))
         await meeting.until_it_waits()
         won = await tx.apply([verify_account(rival)])

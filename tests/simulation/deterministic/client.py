@@ -127,16 +127,17 @@ class RemoteStore:
 class RemoteTransaction:
     """A transaction on a connection, and its own context manager.
 
+    It begins with its first statement; one that is the only one is its own commit.
     Not one by `asynccontextmanager`: a process that is killed must not roll anything back itself.
     """
 
     def __init__(self, store: RemoteStore, patience_ms: int) -> None:
         self._store = store
         self._session = Session(store.process.name, patience_ms)
+        self._has_begun = False
 
     async def __aenter__(self) -> RemoteTransaction:
         self._store.sessions.append(self._session)
-        await self._say("begin", lambda reply: reply(None, None))
         return self
 
     async def __aexit__(
@@ -146,7 +147,9 @@ class RemoteTransaction:
         traceback: TracebackType | None,
     ) -> None:
         server, session = self._store.server, self._session
-        if kind is None:
+        if not self._has_begun:
+            self._store.hang_up(session)
+        elif kind is None:
             await self._say("commit", lambda reply: server.commit(session, reply))
         elif issubclass(kind, Exception) and not issubclass(kind, Unavailable):
             await self._say("rollback", lambda reply: _roll_back(server, session, reply))
@@ -154,8 +157,10 @@ class RemoteTransaction:
             self._store.hang_up(session)
         self._store.sessions.remove(session)
 
-    async def insert(self, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
-        standing: Mapping[Key, bool] = await self._do("insert", rows)
+    async def insert(
+        self, rows: Sequence[NewExecution], *, is_all: bool = False
+    ) -> Mapping[Key, bool]:
+        standing: Mapping[Key, bool] = await self._do("insert", rows, is_all=is_all)
         return standing
 
     async def lock(self, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
@@ -177,11 +182,18 @@ class RemoteTransaction:
     async def save(
         self, rows: Sequence[Checkpoint], history: Sequence[HistoryRow]
     ) -> Collection[Key]:
-        refused: Collection[Key] = await self._do("save", rows, history)
+        refused: Collection[Key] = await self._do("save", rows, history, is_all=True)
         return refused
 
-    async def _do(self, name: str, *arguments: object) -> Any:
+    async def _do(self, name: str, *arguments: object, is_all: bool = False) -> Any:
         server, session = self._store.server, self._session
+        if is_all and not self._has_begun and session.patience_ms == LOCK_PATIENCE_MS:
+            return await self._say(
+                "commit", lambda reply: server.perform_alone(session, name, arguments, reply)
+            )
+        if not self._has_begun:
+            self._has_begun = True
+            await self._say("begin", lambda reply: reply(None, None))
         return await self._say(name, lambda reply: server.perform(session, name, arguments, reply))
 
     async def _say(self, name: str, act: Any) -> Any:

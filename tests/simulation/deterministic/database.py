@@ -64,6 +64,18 @@ class ModelDatabase(Tables):
 
         self._locked(session, self._touched(name, rows), act, reply)
 
+    def perform_alone(self, session: Session, name: str, rows: Any, reply: Reply) -> None:
+        """Perform a statement that is a transaction of its own."""
+
+        def ended(answer: Any, error: Exception | None) -> None:
+            if error is not None:
+                self.abort(session)
+                reply(None, error)
+            else:
+                self.commit(session, lambda _, trouble: reply(answer, trouble))
+
+        self.perform(session, name, rows, ended)
+
     def commit(self, session: Session, reply: Reply) -> None:
         """End a transaction: what it did is there for everybody."""
         if session.is_over:
@@ -132,6 +144,11 @@ class ModelDatabase(Tables):
         (values, *_) = rows
         if name == "insert":
             buckets = {row.first.key.bucket for row in values}
+            accounts = {effect.row[0] for row in values for effect in row.effects}
+            return [
+                *(self.shard(bucket) for bucket in sorted(buckets)),
+                *(self.account_shard(bucket) for bucket in sorted(accounts)),
+            ]
         elif name == "lock":
             buckets = {key.bucket for key, _ in values}
         elif name in ("standing", "signal"):
@@ -149,10 +166,14 @@ class ModelDatabase(Tables):
     def _insert(self, session: Session, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
         standing: dict[Key, bool] = {}
         for row in rows:
-            inserted = at_once(self._tx(row.first.key.bucket).insert([row]))
+            alone = row._replace(effects=())
+            inserted = at_once(self._tx(row.first.key.bucket).insert([alone]))
             self.seen["start that stood"] += list(inserted.values()).count(False)
             standing |= inserted
             session.saved.append(row.first)
+            if inserted.get(row.first.key):
+                session.told += [] if row.history is None else [row.history]
+                self._apply(session, row.effects)
         return standing
 
     def _lock(self, session: Session, fences: Sequence[tuple[Key, int]]) -> Mapping[Key, bool]:
