@@ -4,8 +4,8 @@ Writing one row for each commit costs ten times what writing two hundred togethe
 is ready when the last commit ends goes into the next one; there is no lingering. The order inside a
 transaction:
 
-1. insert the new executions, and lock the rows of steps that have effects, where the epoch still
-   stands; what was fenced falls out with its effects;
+1. insert the new executions with their history and effects, and lock the rows of steps that have
+   effects, where the epoch still stands; what was fenced falls out with its effects;
 2. run the effects, one statement for each kind, and let their rows happen to the executions; as
    often as they ask;
 3. write checkpoints and history, each only to a row that is as its step found it: of the steps
