@@ -15,8 +15,9 @@ from service.mail.errors import MailUnavailable
 from service.mail.session import LostConnection, Server, Session, Timeouts, Tls
 
 CONNECTIONS_MAX = 20
-"""Fewer than common servers let one client have (Postfix: 50). A mail waits for four replies, each
-of which waits for its turn in a busy process: eight connections mostly had nothing to do.
+"""Fewer than common servers let one client have (Postfix: 50). A mail waits for its server two to
+four times, and each reply for its turn in a busy process: eight connections mostly had nothing to
+do.
 """
 
 WAITERS_MAX = 2_000
