@@ -34,6 +34,7 @@ class Replies(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._is_late = False
         self._end: tuple[Exception | None] | None = None
+        self._is_over = False
         transport.set_protocol(self)
 
     @property
@@ -51,13 +52,16 @@ class Replies(asyncio.Protocol):
 
         If it has not come after so many seconds, the connection is cut.
         """
+        if self._is_over:
+            return  # The reader knows, and will not wait.
         self._is_asked = True
-        self._due = self._loop.time() + seconds
-        if self._timer is None or self._timer.when() > self._due:
-            self._set_timer()
         if self._kept or self._end is not None:
             # Not at once: what comes before the reader waits is lost on it.
             self._loop.call_soon(self._hand_over)
+        if self._end is None:
+            self._due = self._loop.time() + seconds
+            if self._timer is None or self._timer.when() > self._due:
+                self._set_timer()
 
     def data_received(self, data: bytes) -> None:
         """Keep what has arrived, and hand over a reply if one is asked for."""
@@ -70,20 +74,21 @@ class Replies(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the reader, though not before it has had the replies that came in time."""
         self._end = (exc,)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if self._is_asked or not self._kept:
             self._hand_over()
 
     def _hand_over(self) -> None:
         last = _LAST_LINE.search(self._kept)
         if last is not None:
-            reply, self._kept = self._kept[: last.end()], self._kept[last.end() :]
-            self._is_asked = False
-            self._reader.data_received(reply)
-        elif self._end is not None:
-            self._is_asked = False
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            if self._is_asked:
+                self._is_asked = False
+                reply, self._kept = self._kept[: last.end()], self._kept[last.end() :]
+                self._reader.data_received(reply)
+        elif self._end is not None and not self._is_over:
+            self._is_over, self._is_asked = True, False
             self._reader.connection_lost(*self._end)
 
     def _set_timer(self) -> None:
