@@ -84,6 +84,8 @@ class _Letter:
     subject: MailTemplate
     text: MailTemplate
     html: MailTemplate
+    language: Mapping[str, str]
+    """What templates see of the locale. Asking babel anew takes as long as filling them in."""
 
     def render(self, variables: Variables, envelope: Envelope) -> bytes:
         values = self._values(variables)
@@ -99,8 +101,7 @@ class _Letter:
         values = {
             "product": variables.product,
             "name": harmless_name(variables.name or ""),
-            "locale": str(self.locale).replace("_", "-"),
-            "direction": self.locale.text_direction,
+            **self.language,
         }
         if self.kind in KINDS_WITH_LINK:
             if variables.expires_in_seconds is None:
@@ -174,7 +175,11 @@ class _Loader:
         html = self._compile(f"{place}/body.html", _HTML)
         if subject is None or text is None or html is None:
             return None
-        letter = _Letter(kind, locale, subject, text, html)
+        language = {
+            "locale": str(locale).replace("_", "-"),
+            "direction": locale.text_direction,
+        }
+        letter = _Letter(kind, locale, subject, text, html, language)
         self._try_out(place, letter)
         return letter
 

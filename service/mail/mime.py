@@ -107,7 +107,9 @@ def _boundary(message_id: str) -> bytes:
 
 
 def _part(subtype: bytes, body: bytes, boundary: bytes) -> bytes:
-    body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    if b"\r" in body:
+        body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    body = body.replace(b"\n", b"\r\n")
     if _fits_7bit(body, boundary):
         encoding = b"7bit"
     else:
@@ -124,11 +126,19 @@ def _part(subtype: bytes, body: bytes, boundary: bytes) -> bytes:
 
 def _fits_7bit(body: bytes, boundary: bytes) -> bool:
     return (
-        body.isascii()
-        and b"\0" not in body
-        and boundary not in body
-        and max(map(len, body.split(b"\r\n"))) <= LINE_BYTES_MAX
+        body.isascii() and b"\0" not in body and boundary not in body and not _has_long_line(body)
     )
+
+
+def _has_long_line(body: bytes) -> bool:
+    """Tell whether a line is over 998 bytes, looking at one line end in so many bytes."""
+    start = 0
+    while len(body) - start > LINE_BYTES_MAX:
+        end = body.rfind(b"\r\n", start, start + LINE_BYTES_MAX + 2)
+        if end < 0:
+            return True
+        start = end + 2
+    return False
 
 
 @lru_cache(maxsize=HEADERS_REMEMBERED)

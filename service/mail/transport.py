@@ -10,15 +10,14 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from service.mail.errors import MailUnavailable
 from service.mail.session import LostConnection, Server, Session, Timeouts, Tls
 
 CONNECTIONS_MAX = 20
-"""Fewer than common servers let one client have (Postfix: 50). A mail waits for four replies, each
-of which waits for its turn in a busy process: eight connections mostly had nothing to do.
+"""Fewer than common servers let one client have (Postfix: 50). A mail waits for its server two to
+four times, and each reply for its turn in a busy process: eight connections mostly had nothing to
+do.
 """
 
 WAITERS_MAX = 2_000
@@ -108,12 +107,18 @@ class SmtpTransport:
         """Send a finished mail to one address; return when the server has accepted it.
 
         Raise MailUnavailable when a later try may succeed, MailRefused when none will (errors.py),
-        ValueError when an address could not be a command's argument.
+        ValueError when an address could not be a command's argument, or a line of the message does
+        not end in CRLF.
         """
         for what, address in (("sender", sender), ("recipient", recipient)):
             if _PATH.fullmatch(address) is None:
                 raise ValueError(f"{what}: not an address that a command can carry")
-        async with self._slot():
+        lines = message.count(b"\r\n")
+        if not message.endswith(b"\r\n") or {message.count(b"\r"), message.count(b"\n")} != {lines}:
+            # RFC 5321 2.3.8: what one server takes for the end of a line, the next one may not.
+            raise ValueError("message: a line does not end in CRLF")
+        await self._take_slot()
+        try:
             kept = self._kept()
             if kept is not None:
                 try:
@@ -124,6 +129,8 @@ class SmtpTransport:
                 await self._send_on(await self._fresh(), sender, recipient, message)
             except LostConnection as lost:
                 raise lost.error from lost
+        finally:
+            self._slots.release()
 
     async def _send_on(self, session: Session, sender: str, recipient: str, message: bytes) -> None:
         try:
@@ -131,9 +138,8 @@ class SmtpTransport:
         finally:
             self._put_back(session)
 
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        """Hold one of the connections that may be open at once."""
+    async def _take_slot(self) -> None:
+        """Take one of the connections that may be open at once; who takes it releases it."""
         if self._slots.locked() and self._waiting >= self._waiters_max:
             raise MailUnavailable(f"{self._waiting} mails are already waiting for a connection")
         self._waiting += 1
@@ -141,10 +147,6 @@ class SmtpTransport:
             await self._slots.acquire()
         finally:
             self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     async def _fresh(self) -> Session:
         if not self._is_open or self._context is None:

@@ -28,7 +28,7 @@ def harmless_name(name: str) -> str:
     format characters are dropped, and a name that is too long or that a mail program would turn
     into a link is not used at all.
     """
-    if len(name) > NAME_CHARACTERS_MAX:
+    if not name or len(name) > NAME_CHARACTERS_MAX:
         return ""
     visible = "".join(
         " " if char.isspace() else char
@@ -65,6 +65,7 @@ def choose_language(wanted: str | None, available: Collection[str], default: str
     return default
 
 
+@lru_cache(maxsize=DURATIONS_REMEMBERED)
 def word_expiry(seconds: int, locale: Locale) -> str:
     """Return how far off the end of a link is: "in 30 minutes", "dans 2 jours".
 
@@ -76,11 +77,6 @@ def word_expiry(seconds: int, locale: Locale) -> str:
         if seconds >= 2 * unit_seconds:
             seconds -= seconds % unit_seconds
             break
-    return _worded(seconds, locale)
-
-
-@lru_cache(maxsize=DURATIONS_REMEMBERED)
-def _worded(seconds: int, locale: Locale) -> str:
     return format_timedelta(
         timedelta(seconds=seconds), threshold=2, add_direction=True, locale=locale
     )

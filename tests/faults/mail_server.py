@@ -36,6 +36,8 @@ FINAL_AT: Final = (RCPT, DATA, DOT)
 """Where 55x is about the address or the mail, and so for good (see `service/mail/errors.py`)."""
 FAULT_SHARE: Final = 0.3
 """Of the times that a verb is passed while faults are left for it."""
+GROUPS_SHARE: Final = 0.5
+"""Of the conversations in which commands may come in groups (PIPELINING, RFC 2920)."""
 LINE_BYTES_MAX: Final = 1_048_576
 
 Cell: TypeAlias = tuple[str, str]
@@ -103,6 +105,10 @@ class FaultyServer(MailSink):
         self.injected[verb, kind] += 1
         return kind
 
+    def draw_groups(self) -> bool:
+        """Return whether a conversation takes commands in groups."""
+        return self._random.random() < GROUPS_SHARE
+
     def refuse(self, recipient: str) -> None:
         """Note that a mail to this address was refused for good."""
         if not self.refusals[recipient].done():
@@ -130,6 +136,7 @@ class Conversation:
         self._reader = reader
         self._writer = writer
         self._recipient = ""
+        self._is_refused = False  # MAIL or RCPT of the mail at hand
         self._told = ""  # the Message-ID of a mail that the last reply took
 
     @property
@@ -153,18 +160,26 @@ class Conversation:
         if verb == "EHLO":
             is_plain = self.transport.get_extra_info("sslcontext") is None
             extension = "STARTTLS" if is_plain else "AUTH PLAIN"
-            await self._answer(EHLO, f"250-faulty.example\r\n250-8BITMIME\r\n250 {extension}")
+            groups = "250-PIPELINING\r\n" if self._server.draw_groups() else ""
+            await self._answer(
+                EHLO, f"250-faulty.example\r\n250-8BITMIME\r\n{groups}250 {extension}"
+            )
         elif verb == "STARTTLS":
             await self._start_tls()
         elif verb == "AUTH":
             await self._answer(AUTH, "235 2.7.0 welcome")
         elif verb == "MAIL":
-            await self._answer(MAIL, "250 ok")
+            self._is_refused = not await self._answer(MAIL, "250 ok")
         elif verb == "RCPT":
             self._recipient = argument.partition("<")[2].partition(">")[0]
-            await self._answer(RCPT, "250 ok")
+            if self._is_refused:
+                await self._say("503 5.5.1 no sender")
+            else:
+                self._is_refused = not await self._answer(RCPT, "250 ok")
         elif verb == "DATA":
-            if await self._answer(DATA, "354 go ahead"):
+            if self._is_refused:
+                await self._take_nothing()
+            elif await self._answer(DATA, "354 go ahead"):
                 await self._take()
         elif verb == "QUIT":
             raise HungUp
@@ -198,6 +213,13 @@ class Conversation:
         if kind == DROP:
             raise HungUp
         await self._say("250 taken")
+
+    async def _take_nothing(self) -> None:
+        """Go on although nobody is left to write to, as RFC 2920 3.1 allows to a group's DATA."""
+        await self._say("354 go ahead")
+        if await self._reader.readline() != b".\r\n":
+            raise HungUp
+        await self._say("554 5.5.1 no recipients")
 
     async def _answer(self, verb: str, regular: str) -> bool:
         """Give the regular reply unless a fault is due; tell whether it was given."""

@@ -29,8 +29,9 @@ class Received:
 class MailServer:
     """What a test sees of the server: its port, what it got, and how it is to answer next."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, takes_groups: bool = False, **options: Any) -> None:
         self._options = options
+        self._takes_groups = takes_groups
         self._replies: dict[str, deque[str]] = defaultdict(deque)
         self._transports: list[asyncio.Transport] = []
         self.received: list[Received] = []
@@ -88,6 +89,8 @@ class MailServer:
     ) -> list[str]:
         session.host_name = hostname
         reply = await self.reply("EHLO", "", server)
+        if self._takes_groups:
+            responses.insert(1, "250-PIPELINING")
         return [reply] if reply else responses
 
     async def handle_MAIL(

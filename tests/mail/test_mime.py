@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.mail import Envelope, InvalidHeader, Mailbox, parse_mailbox
-from service.mail.mime import encode
+from service.mail.mime import LINE_BYTES_MAX, encode
 
 ENVELOPE = Envelope(
     message_id="<0189.7@service.example>",
@@ -103,6 +103,14 @@ def test_no_line_is_longer_than_smtp_takes(line: str) -> None:
     text, html = bodies(read(content))
     assert text == ("text/plain", f"{line}\r\n")
     assert html == ("text/html", f"<p>{line.replace('ü', '&#252;')}</p>\r\n")
+
+
+@given(st.lists(st.sampled_from([0, 1, 400, 996, 997, 998, 999, 1_000, 1_001, 2_500]), min_size=1))
+def test_part_is_sent_as_it_is_if_each_of_its_lines_fits(lengths: list[int]) -> None:
+    text = "\n".join("x" * length for length in lengths)
+    plain, _ = read(encode(ENVELOPE, "Hello", text, "h")).iter_parts()
+    encoding = "7bit" if max(lengths) <= LINE_BYTES_MAX else "quoted-printable"
+    assert plain["Content-Transfer-Encoding"] == encoding
 
 
 def test_all_line_ends_are_crlf() -> None:

@@ -24,13 +24,13 @@ Start = Callable[..., Awaitable[MailServer]]
 Connect = Callable[..., Awaitable[SmtpTransport]]
 
 
-@pytest.fixture
-async def start() -> AsyncIterator[Start]:
-    """Starts servers that end with the test."""
+@pytest.fixture(params=[False, True], ids=["one_by_one", "in_groups"])
+async def start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    """Starts servers that end with the test and take commands one by one, or in groups."""
     servers: list[MailServer] = []
 
     async def start(*, implicit_tls: ssl.SSLContext | None = None, **options: Any) -> MailServer:
-        server = MailServer(**options)
+        server = MailServer(takes_groups=request.param, **options)
         await server.start(implicit_tls=implicit_tls)
         servers.append(server)
         return server
@@ -97,6 +97,32 @@ async def scripted(replies: list[bytes]) -> AsyncIterator[int]:
             if not await reader.readline():
                 break
         await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+        await turns()
+
+
+@asynccontextmanager
+async def answering(
+    pieces: list[bytes], *answers: bytes, hangs_up: bool = False
+) -> AsyncIterator[int]:
+    """Run a server that takes groups. It notes each piece that arrives and says the next answer.
+
+    After the last answer it ends the connection: at once, or when something is said.
+    """
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        await reader.readline()
+        writer.write(b"250-hi\r\n250 PIPELINING\r\n")
+        for answer in answers:
+            pieces.append(await reader.read(65_536))
+            writer.write(answer)
+        if not hangs_up:
+            await reader.read(1)
         writer.close()
 
     server = await asyncio.start_server(converse, "127.0.0.1", 0)
@@ -196,6 +222,116 @@ async def test_address_that_would_end_its_command_is_an_error(
     with pytest.raises(ValueError, match="sender: not an address that a command can carry"):
         await transport.send(address, ADA, MESSAGE)
     assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"a: b", b"a: b\n", b"a: b\r\n\nc\r\n", b"a: b\r\n.\rc\r\n", b"\n\r\r\n"]
+)
+async def test_message_whose_lines_end_otherwise_is_an_error(
+    server: MailServer, transport: SmtpTransport, message: bytes
+) -> None:
+    with pytest.raises(ValueError, match="message: a line does not end in CRLF"):
+        await transport.send(SENDER, ADA, message)
+    assert server.connections == 0
+
+
+# Groups of commands
+
+
+GROUP = b"MAIL FROM:<no-reply@service.example>\r\nRCPT TO:<ada@example.org>\r\nDATA\r\n"
+STUFFED = b"Subject: hello\r\n\r\nHello Ada.\r\n..\r\n...\r\nBye.\r\n.\r\n"
+YES = b"250 ok\r\n"
+GO_ON = b"354 go on\r\n"
+
+
+async def test_server_that_takes_groups_gets_a_mail_in_two_pieces(connect: Connect) -> None:
+    pieces: list[bytes] = []
+    answers = (YES + YES + GO_ON, YES, b"250-1\r\n250 2\r\n" + YES + GO_ON, b"250-ok\r\n250 ok\r\n")
+    async with answering(pieces, *answers) as port:
+        transport = await connect(port)
+        await transport.send(SENDER, ADA, MESSAGE)
+        await transport.send(SENDER, ADA, b".\r\n")
+        await transport.close()
+    assert pieces == [GROUP, STUFFED, GROUP, b"..\r\n.\r\n"]
+
+
+async def test_data_accepted_in_spite_of_a_refused_address_is_ended_empty(connect: Connect) -> None:
+    pieces: list[bytes] = []
+    answers = (YES + b"550 5.1.1 no\r\n" + GO_ON, YES, YES, YES + YES + GO_ON, YES)
+    async with answering(pieces, *answers) as port:
+        transport = await connect(port)
+        assert described(await failure(transport)) == (
+            MailRefused,
+            550,
+            "5.1.1",
+            "RCPT was answered 550 5.1.1 no",
+        )
+        await transport.send(SENDER, ADA, MESSAGE)
+        await transport.close()
+    assert pieces == [GROUP, b".\r\n", b"RSET\r\n", GROUP, STUFFED]
+
+
+async def test_first_refusal_of_a_group_is_the_one_that_counts(connect: Connect) -> None:
+    pieces: list[bytes] = []
+    no = b"503 5.5.1 no sender\r\n554 5.5.1 no recipient\r\n"
+    async with answering(pieces, b"451 4.3.0 later\r\n" + no, YES) as port:
+        transport = await connect(port)
+        error = await failure(transport)
+        await transport.close()
+    assert described(error) == (
+        MailUnavailable,
+        451,
+        "4.3.0",
+        "MAIL was answered 451 4.3.0 later",
+    )
+    assert pieces == [GROUP, b"RSET\r\n"]
+
+
+@pytest.mark.parametrize("hangs_up", [False, True])
+async def test_refusal_counts_though_the_rest_of_its_group_is_not_answered(
+    connect: Connect, hangs_up: bool
+) -> None:
+    async with answering([], YES + b"550 5.1.1 no\r\n", hangs_up=hangs_up) as port:
+        transport = await connect(port, timeouts=QUICK)
+        assert type(await failure(transport)) is MailRefused
+
+
+@pytest.mark.parametrize(
+    ("answers", "verb"), [((b"",), "MAIL"), ((YES,), "RCPT"), ((YES + YES,), "DATA")]
+)
+async def test_group_that_is_not_answered_in_time_is_unavailable(
+    connect: Connect, answers: tuple[bytes, ...], verb: str
+) -> None:
+    async with answering([], *answers) as port:
+        transport = await connect(port, timeouts=QUICK)
+        error = await failure(transport)
+    assert str(error) == f"{verb} failed: SMTPReadTimeoutError: the mail server does not answer"
+
+
+async def test_reply_that_nobody_asked_for_is_not_taken_for_the_mail_s(connect: Connect) -> None:
+    async with answering([], YES + YES + GO_ON + YES) as port:
+        transport = await connect(port)
+        error = await failure(transport)
+    assert described(error)[3] == (
+        "DATA failed: SMTPException: the mail server has answered what was not asked"
+    )
+
+
+async def test_connection_on_which_the_server_spoke_unasked_is_replaced(connect: Connect) -> None:
+    pieces: list[bytes] = []
+    async with answering(pieces, YES + YES + GO_ON, YES + b"421 4.4.2 idle\r\n") as port:
+        transport = await connect(port)
+        await transport.send(SENDER, ADA, MESSAGE)
+        await transport.send(SENDER, ADA, MESSAGE)
+        await transport.close()
+    assert pieces == [GROUP, STUFFED, GROUP, STUFFED]
+
+
+async def test_server_that_speaks_without_end_is_cut_off(connect: Connect) -> None:
+    async with answering([], b"250-and so on\r\n" * 5_000) as port:
+        transport = await connect(port)
+        error = await failure(transport)
+    assert str(error) == "MAIL failed: SMTPServerDisconnected: Connection lost"
 
 
 # Replies
