@@ -12,6 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from service.api.answers import answer_bytes
 from service.api.problems import Problem, Render, problem_of
+from service.log import bind_request_id
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ def answer_problems(render: Render) -> Middleware:
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = secrets.token_hex(8)
         # Nothing is unbound afterwards: aiohttp gives each request a task and a context of its own.
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        bind_request_id(request_id)
         try:
             return await handler(request)
         except Exception as error:
