@@ -82,8 +82,11 @@ def _date(second: int) -> str:
 def answer_json(
     value: Json, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Answer:
-    """Return the answer whose body is `value` as JSON; `headers` add to and replace the usual."""
-    return answer_bytes(documents.dumps(value), status=status, headers=headers)
+    """Return the answer whose body is `value` as JSON; `headers` add to and replace the usual.
+
+    `value` is this process's own, so no NaN is looked for in it.
+    """
+    return answer_bytes(documents.dumps_own(value), status=status, headers=headers)
 
 
 def answer_bytes(
