@@ -216,6 +216,20 @@ async def test_broken_chunks_are_answered_by_a_problem(public: Port, signups: Fa
     assert signups.calls == []
 
 
+async def test_body_of_chunks_that_came_at_once_has_the_same_bound(
+    public: Port, signups: FakeSignups
+) -> None:
+    size = BODY_BYTES_MAX + 1
+    head, body = await raw(
+        public,
+        b"POST /signup HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, b" " * size),
+    )
+    assert b" 413 " in head.splitlines()[0]
+    assert json.loads(body)["code"] == "payload_too_large"
+    assert signups.calls == []
+
+
 async def test_slow_body_is_given_up(
     public: Port, signups: FakeSignups, monkeypatch: pytest.MonkeyPatch
 ) -> None:
