@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import sys
+from contextvars import ContextVar
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -30,6 +31,9 @@ _SECRET_KEY: Final = re.compile(
 _ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;=]{1,320}@[^\s<>\"'(),:;]{1,255}")
 _SECRET_PARAMETER: Final = re.compile(r"\b(token|secret|password|code)=[^&\s\"'<>]+", re.I)
 
+# structlog's own bound variables are found by a walk through the whole context, at each line.
+_request_id: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
+
 # One list for ever, changed in place: loggers keep what they were first used with.
 _processors: Final[list[Processor]] = []
 
@@ -40,7 +44,7 @@ def configure(log_format: Literal["json", "console"], level: str) -> None:
     Both pass the same processors, so that a library's message is redacted as our own are.
     """
     _processors[:] = [
-        structlog.contextvars.merge_contextvars,
+        add_request_id,
         structlog.processors.add_log_level,
         _stamp,
         structlog.processors.format_exc_info,
@@ -59,6 +63,22 @@ def configure(log_format: Literal["json", "console"], level: str) -> None:
     root.setLevel(threshold)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def bind_request_id(request_id: str | None) -> None:
+    """Have every event of this context, and of tasks begun in it, bear the request's id."""
+    _request_id.set(request_id)
+
+
+def add_request_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Return the event with the id of the request that it is an event of, if there is one.
+
+    A processor of structlog's.
+    """
+    request_id = _request_id.get()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _stamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -25,7 +25,7 @@ def _as_it_was() -> Iterator[None]:
     root.setLevel(level)
     for name in log.QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
-    structlog.contextvars.clear_contextvars()
+    log.bind_request_id(None)
     structlog.reset_defaults()
 
 
@@ -38,7 +38,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def test_an_event_is_a_line_of_json_with_what_is_bound(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure("json", "info")
-    structlog.contextvars.bind_contextvars(request_id="r1")
+    log.bind_request_id("r1")
     structlog.get_logger().info("timer_fired", execution=ID, late_ms=1.5, tries=(1, 2), cause=None)
     assert lines(capsys) == [
         {

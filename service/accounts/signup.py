@@ -14,7 +14,7 @@ from service.accounts.address import IDENTITY_VERSION, Address, identity_bucket
 from service.accounts.ports import Accounts, Clock, Engine
 from service.accounts.tokens import Tokens, UnknownToken
 from service.asl import Json
-from service.documents import dumps
+from service.documents import dumps_own
 from service.engine.ids import key_of
 from service.engine.ports import Effect, Key
 
@@ -158,6 +158,6 @@ def _insertion(key: Key, request: SignupRequest) -> Effect:
             IDENTITY_VERSION,
             request.name,
             request.locale,
-            dumps(request.data).decode(),
+            dumps_own(request.data).decode(),
         ),
     )

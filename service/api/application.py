@@ -8,7 +8,6 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from service.api.answers import drop_banner
 from service.api.bodies import BODY_BYTES_MAX, too_large
 from service.api.problems import Problem, render_json
 
@@ -21,10 +20,9 @@ BODY_LIMIT: Final = web.AppKey("body_limit", int)
 def new_application(
     middlewares: Sequence[Middleware], body_bytes_max: int = BODY_BYTES_MAX
 ) -> web.Application:
-    """Return an empty application whose bodies are bounded and whose answers bear no banner."""
+    """Return an empty application whose bodies are bounded."""
     app = web.Application(middlewares=middlewares, client_max_size=body_bytes_max)
     app[BODY_LIMIT] = body_bytes_max
-    app.on_response_prepare.append(drop_banner)
     return app
 
 

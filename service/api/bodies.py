@@ -27,6 +27,9 @@ FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _UNFIT: Final = re.compile("[\x00\ud800-\udfff]")
 """What PostgreSQL's text and UTF-8 cannot hold."""
 
+_BODY: Final = web.RequestKey("body", bytes)
+"""What a request keeps its body under: the ops port's guard reads it before the handler does."""
+
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -41,16 +44,17 @@ async def read_members(request: web.Request) -> dict[str, Json]:
     Raise Problem for any other type (415), for a body that is too large (413), too slow (408) or
     malformed (400), and for text with NUL characters or lone surrogates (422).
     """
-    if not is_form(request) and request.content_type != JSON_TYPE:
+    content_type = request.content_type
+    if content_type not in (JSON_TYPE, FORM_TYPE):
         raise Problem(
             "unsupported_media_type",
-            f"The body's type is {request.content_type!r}; {JSON_TYPE} or {FORM_TYPE} is needed.",
+            f"The body's type is {content_type!r}; {JSON_TYPE} or {FORM_TYPE} is needed.",
         )
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         # Not unpacked, so that no small body can become a large one.
         raise Problem("unsupported_media_type", "A body with a content encoding is not taken.")
-    text = _decode(await read_body(request))
-    return _form_members(text) if is_form(request) else _json_members(text)
+    body = await read_body(request)
+    return _json_members(body) if content_type == JSON_TYPE else _form_members(_decode(body))
 
 
 def validate(model: type[_Model], members: Mapping[str, Any]) -> _Model:
@@ -75,12 +79,17 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
     length = request.content_length
     if length is not None and length > bytes_max:
         raise too_large(bytes_max)
+    content = request.content
+    if content.at_eof():  # There is none, or it has been read before.
+        known: bytes = request.get(_BODY, b"")
+        return known
     try:
-        # The timer costs more than the read, and most bodies arrive together with their headers.
-        if request.content.is_eof():
-            return await request.read()
-        async with asyncio.timeout(BODY_SECONDS_MAX):
-            return await request.read()
+        # Most bodies arrive together with their headers: nothing is waited for then.
+        if content.is_eof():
+            body = content.read_nowait()
+        else:
+            async with asyncio.timeout(BODY_SECONDS_MAX):
+                body = await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise too_large(bytes_max) from None
     except TimeoutError:
@@ -89,6 +98,10 @@ async def read_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX) -> by
         ) from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Problem("malformed_request", "The body ended early or is malformed.") from error
+    if len(body) > bytes_max:
+        raise too_large(bytes_max)
+    request[_BODY] = body
+    return body
 
 
 def _decode(body: bytes) -> str:
@@ -100,15 +113,16 @@ def _decode(body: bytes) -> str:
         ) from None
 
 
-def _json_members(text: str) -> dict[str, Json]:
+def _json_members(body: bytes) -> dict[str, Json]:
     try:
-        value = documents.loads(text, depth_max=BODY_DEPTH_MAX)
+        value = documents.loads(body, depth_max=BODY_DEPTH_MAX)
     except ValueError as error:
+        _decode(body)  # what is not UTF-8 is told so
         raise Problem("malformed_json", f"The body is not a JSON document: {error}.") from None
     if not isinstance(value, dict):
         raise invalid("invalid_request", Fault("#", "The body is not an object."))
     # In valid UTF-8 only an escape can stand for such a character, so most bodies need no search.
-    if "\\u" in text:
+    if b"\\u" in body:
         _refuse_unfit_text(value)
     return value
 

@@ -125,6 +125,5 @@ class _Protocol(web.RequestHandler):
             log.error("request_failed", exc_info=exc)
             problem = Problem("internal_error", "Something went wrong here.")
         response = render_json(request, problem)
-        response.headers["Server"] = "Countersign"  # else aiohttp adds its own, with versions
         response.force_close()
         return response

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from aiohttp import web
 from service.api import PublicDeps, create_public_app, serve_app
 from service.api.application import new_application
 from service.api.bodies import BODY_BYTES_MAX
+from service.log import add_request_id
 from tests.api.conftest import Open, Port
 from tests.api.fakes import ID, SECRET, TOKEN, FakeProbe, FakeSignups
 
@@ -64,7 +67,29 @@ async def test_head_answers_as_get_does_without_a_body(public: Port, path: str) 
     get = await public.ask("GET", path)
     head = await public.ask("HEAD", path)
     assert (head.status, head.body) == (get.status, b"")
-    assert head.headers["Content-Type"] == get.headers["Content-Type"]
+    for name in ("Content-Type", "Content-Length"):
+        assert head.headers[name] == get.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [
+        (b"HTTP/1.1\r\nHost: a", b""),
+        (b"HTTP/1.1\r\nHost: a\r\nConnection: close", b"close"),
+        (b"HTTP/1.0", b""),
+        (b"HTTP/1.0\r\nConnection: keep-alive", b"keep-alive"),
+    ],
+)
+async def test_connection_is_kept_as_the_client_asks(
+    public: Port, asked: bytes, answered: bytes
+) -> None:
+    head, body = await raw(public, b"GET /health/live " + asked + b"\r\n\r\n")
+    status_line, *lines = head.rstrip().split(b"\r\n")
+    headers = dict(line.split(b": ", 1) for line in lines)
+    assert status_line == asked[:8] + b" 200 OK"
+    assert headers.get(b"Connection", b"") == answered
+    assert headers[b"Content-Length"] == b"%d" % len(body)
+    assert parsedate_to_datetime(headers[b"Date"].decode()).tzinfo is UTC
 
 
 @pytest.mark.parametrize(
@@ -106,9 +131,7 @@ async def test_fault_of_ours_is_logged_once_and_not_shown(
     public: Port, signups: FakeSignups
 ) -> None:
     signups.error = RuntimeError("the password is hunter2")
-    with structlog.testing.capture_logs(
-        processors=[structlog.contextvars.merge_contextvars]
-    ) as lines:
+    with structlog.testing.capture_logs(processors=[add_request_id]) as lines:
         answer = await public.ask("POST", "/signup", json=ADA)
     assert (answer.status, answer.json["code"]) == (500, "internal_error")
     assert "hunter2" not in answer.text
@@ -131,7 +154,7 @@ async def test_parts_behind_the_port_log_under_the_request_id(
     begin = signups.begin
 
     async def spy(request: Any) -> Any:
-        seen.append(structlog.contextvars.get_contextvars())
+        seen.append(add_request_id(None, "info", {}))
         return await begin(request)
 
     monkeypatch.setattr(signups, "begin", spy)
@@ -157,7 +180,7 @@ async def test_bad_http_is_answered_by_a_problem(public: Port, request_bytes: by
     head, body = await raw(public, request_bytes)
     assert head.startswith(b"HTTP/1.1 400 ") or head.startswith(b"HTTP/1.0 400 ")
     assert json.loads(body)["code"] == "malformed_request"
-    assert b"aiohttp" not in head
+    assert b"\r\nServer: " not in head
     assert b"application/problem+json" in head
 
 
@@ -190,6 +213,20 @@ async def test_broken_chunks_are_answered_by_a_problem(public: Port, signups: Fa
     )
     assert b" 400 " in head.splitlines()[0]
     assert json.loads(body)["code"] == "malformed_request"
+    assert signups.calls == []
+
+
+async def test_body_of_chunks_that_came_at_once_has_the_same_bound(
+    public: Port, signups: FakeSignups
+) -> None:
+    size = BODY_BYTES_MAX + 1
+    head, body = await raw(
+        public,
+        b"POST /signup HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (size, b" " * size),
+    )
+    assert b" 413 " in head.splitlines()[0]
+    assert json.loads(body)["code"] == "payload_too_large"
     assert signups.calls == []
 
 
