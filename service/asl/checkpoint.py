@@ -1,5 +1,8 @@
 """What a checkpoint holds: an execution as JSON, with short member names and without its `about`.
 
+Of that only the number of redrives is there: `is_to_be_redriven` tells by it whether the execution
+has yet to hear of the last one.
+
 Whatever has its default is left out, and so is what stands there already: a task's parameters are
 most often its state's very input. Moments are whole microseconds since 1970, exact and short.
 """
@@ -13,6 +16,7 @@ from typing import Any, Final
 from service.asl.commands import BatchItems, ReadItems, RunMap, RunTask, WriteResults
 from service.asl.execution import (
     EPOCH,
+    NO_FRAMES,
     ROOT_FRAME,
     ROOT_SCOPE,
     About,
@@ -45,13 +49,25 @@ def to_checkpoint(execution: Execution) -> Json:
         k=execution.is_acknowledged or None,
         n=execution.next_frame_id or None,
         h=_halt_to_json(execution.halt),
+        q=execution.about.redrive_count or None,
     )
-    if execution.frames:
+    frames = execution.frames or execution.remains
+    if frames:
         out["f"] = [
-            _frame_to_json(frame, variables_above(frame, execution.frames))
-            for frame in execution.frames.values()
+            _frame_to_json(frame, variables_above(frame, frames)) for frame in frames.values()
         ]
     return out
+
+
+def is_to_be_redriven(checkpoint: Json, about: About) -> bool:
+    """Return whether the execution has been redriven since this checkpoint was written.
+
+    Raise ValueError when `checkpoint` is nothing that `to_checkpoint` writes.
+    """
+    redrives = checkpoint.get("q", 0) if isinstance(checkpoint, dict) else None
+    if not isinstance(redrives, int):
+        raise ValueError("the checkpoint is malformed: it tells of no redrives")
+    return redrives < about.redrive_count
 
 
 def from_checkpoint(checkpoint: Json, about: About) -> Execution:
@@ -72,9 +88,11 @@ def _execution_from_json(checkpoint: Any, about: About) -> Execution:
         above = variables_above(frame, frames)
         frame.variables = {**above, **value["y"]} if "y" in value else above
         frames[frame.id] = frame
+    status = Status(checkpoint["s"])
+    is_running = status is Status.RUNNING
     return Execution(
         about,
-        Status(checkpoint["s"]),
+        status,
         checkpoint.get("o"),
         checkpoint.get("r"),
         checkpoint.get("c"),
@@ -83,8 +101,9 @@ def _execution_from_json(checkpoint: Any, about: About) -> Execution:
         bool(checkpoint.get("g")),
         bool(checkpoint.get("k")),
         checkpoint.get("n", ROOT_FRAME),
-        frames,
+        frames if is_running else None,
         _halt_from_json(checkpoint.get("h")),
+        NO_FRAMES if is_running else frames,
     )
 
 
@@ -200,6 +219,7 @@ def _map_to_json(run: OpenMap, frame: Frame) -> Json:
         t=command.tolerated_count,
         p=command.tolerated_percentage,
         x=command.is_express or None,
+        q=command.redrives or None,
         r=reader,
         b=batcher,
         w=writer,
@@ -221,6 +241,7 @@ def _map_from_json(value: Any, frame: Frame) -> OpenMap:
         ReadItems(**value["r"]) if "r" in value else None,
         BatchItems(**value["b"]) if "b" in value else None,
         WriteResults(**value["w"]) if "w" in value else None,
+        value.get("q", 0),
     )
     return OpenMap(command, value.get("a"))
 
@@ -236,7 +257,11 @@ def _fork_to_json(fork: OpenFork) -> Json:
         "o": [[index, result] for index, result in fork.results.items()],
     }
     return out | _present(
-        m=fork.failures_max, u=fork.source, f=fork.failed or None, b=fork.result_bytes or None
+        m=fork.failures_max,
+        u=fork.source,
+        f=fork.failed or None,
+        b=fork.result_bytes or None,
+        a=list(fork.again) or None,
     )
 
 
@@ -253,6 +278,7 @@ def _fork_from_json(value: Any) -> OpenFork:
         value.get("f", 0),
         value.get("b", 0),
         dict(value["o"]),
+        tuple(value.get("a", ())),
     )
 
 

@@ -65,7 +65,8 @@ class RunMap(NamedTuple):
 
     The frame waits for MapRunBegan and then MapRunSucceeded or MapRunFailed with this id, which is
     the id of the MapStateStarted event: new with each retry. `items` is None when they are read.
-    Without any tolerance the first failure is the run's.
+    Without any tolerance the first failure is the run's. `redrives` counts how often the run went
+    on after it had ended, under the same id.
     """
 
     id: int
@@ -81,6 +82,7 @@ class RunMap(NamedTuple):
     reader: ReadItems | None = None
     batcher: BatchItems | None = None
     writer: WriteResults | None = None
+    redrives: int = 0
 
 
 Command: TypeAlias = RunTask | SetTimer | RunMap

@@ -75,15 +75,18 @@ class Visit:
         }
         if self.counts_retries:
             state["RetryCount"] = self.attempt
+        execution: dict[str, Json] = {
+            "Id": about.arn,
+            "Input": about.input,
+            "StartTime": format_timestamp(about.started_at),
+            "Name": about.name,
+            "RoleArn": about.role_arn,
+            "RedriveCount": about.redrive_count,
+        }
+        if about.redriven_at is not None:
+            execution["RedriveTime"] = format_timestamp(about.redriven_at)
         context: dict[str, Json] = {
-            "Execution": {
-                "Id": about.arn,
-                "Input": about.input,
-                "StartTime": format_timestamp(about.started_at),
-                "Name": about.name,
-                "RoleArn": about.role_arn,
-                "RedriveCount": about.redrive_count,
-            },
+            "Execution": execution,
             "StateMachine": {"Id": about.machine_arn, "Name": about.machine_name},
             "State": state,
         }

@@ -96,6 +96,11 @@ class Poisoned:
     cause: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """An execution that has ended goes on (RedriveExecution); how often it has, `about` tells."""
+
+
 Event: TypeAlias = (
     Started
     | TaskSucceeded
@@ -108,4 +113,5 @@ Event: TypeAlias = (
     | Signalled
     | Stopped
     | Poisoned
+    | Redriven
 )

@@ -2,7 +2,8 @@
 
 It grows with what is open, not with what is done: a frame for each line of control (the root, a
 Parallel branch, a Map iteration), and in a frame only its place, the input of its state and what it
-waits for. What is done is history, which is kept elsewhere.
+waits for. What is done is history, which is kept elsewhere. One that has ended has no frames; if it
+did not succeed it keeps those it stood in, for a redrive.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final, NamedTuple, TypeAlias
 
 from service.asl.commands import (
@@ -39,7 +41,10 @@ class Status(StrEnum):
 
 
 class About(NamedTuple):
-    """What stays the same for as long as an execution lives, and the context object tells of it."""
+    """What the context object tells of an execution: the same until it ends.
+
+    `redrive_count` and `redriven_at` change when it is redriven.
+    """
 
     arn: str
     name: str
@@ -49,6 +54,7 @@ class About(NamedTuple):
     machine_arn: str
     machine_name: str
     redrive_count: int = 0
+    redriven_at: datetime | None = None
 
 
 class OpenTask(NamedTuple):
@@ -105,7 +111,7 @@ class OpenFork:
     """A Parallel or Map state whose branches are under way.
 
     `items` is what the branches are given: for Map the items themselves, for Parallel the one input
-    that all share.
+    that all share. `again` are those below `started` that a redrive has yet to start anew.
     """
 
     items: Json
@@ -121,6 +127,7 @@ class OpenFork:
     failed: int = 0
     result_bytes: int = 0
     results: dict[int, Json] = field(default_factory=dict)
+    again: tuple[int, ...] = ()
 
     due_at: None = field(default=None, init=False, repr=False)
 
@@ -138,7 +145,23 @@ class OpenFork:
             self.failed,
             self.result_bytes,
             self.results.copy(),
+            self.again,
         )
+
+    @property
+    def next_index(self) -> int | None:
+        """Return which branch is to be started next; None when all have been."""
+        if self.again:
+            return self.again[0]
+        return self.started if self.started < self.length else None
+
+    def start(self) -> None:
+        """Take note that the branch `next_index` has been started."""
+        if self.again:
+            self.again = self.again[1:]
+        else:
+            self.started += 1
+        self.running += 1
 
 
 Open: TypeAlias = OpenTask | OpenWait | Backoff | OpenMap | OpenFork
@@ -216,6 +239,9 @@ class Frame:
         )
 
 
+NO_FRAMES: Final[Mapping[int, Frame]] = MappingProxyType({})
+
+
 class Halt(NamedTuple):
     """Where a step has stopped short: `at` is its moment, `ready` are the frames left to be tried.
 
@@ -246,6 +272,7 @@ class Execution:
     next_frame_id: int
     frames: dict[int, Frame]
     halt: Halt | None
+    remains: Mapping[int, Frame]  # the frames of one that has ended, see `redrive.left_behind`
     _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(repr=False, compare=False)
 
     def __init__(  # written out for the same reason as that of a frame
@@ -262,6 +289,7 @@ class Execution:
         next_frame_id: int = ROOT_FRAME,
         frames: dict[int, Frame] | None = None,
         halt: Halt | None = None,
+        remains: Mapping[int, Frame] = NO_FRAMES,
     ) -> None:
         self.about = about
         self.status = status
@@ -275,6 +303,7 @@ class Execution:
         self.next_frame_id = next_frame_id
         self.frames = {} if frames is None else frames
         self.halt = halt
+        self.remains = remains
         self._seen = None
 
     @classmethod
@@ -297,6 +326,7 @@ class Execution:
             self.next_frame_id,
             self.frames.copy(),
             self.halt,
+            self.remains,
         )
 
     @property

@@ -8,7 +8,8 @@ checkpoint, and the same event on the same execution gives the same step.
 
 A state that fails is handled here, once for all types: a Retrier that matches parks the frame in a
 backoff, else a Catcher that matches leads on, else the frame is lost. A lost frame fails the state
-that forked it, unless that tolerates it, and the root's failure is the execution's.
+that forked it, unless that tolerates it, and the root's failure is the execution's. Where the
+frames stood then is kept, and a redrive goes on from there (see `redrive`).
 
 The execution given is never changed: frames are copied when they are first touched, values are
 shared and never written to. Every step appends at least one history event for each state tried; one
@@ -22,6 +23,7 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 
+from service.asl import redrive
 from service.asl.commands import Command
 from service.asl.dataflow import check_size, too_large
 from service.asl.errors import (
@@ -40,6 +42,7 @@ from service.asl.events import (
     MapRunFailed,
     MapRunSucceeded,
     Poisoned,
+    Redriven,
     Signalled,
     Started,
     Stopped,
@@ -49,6 +52,7 @@ from service.asl.events import (
     TimerFired,
 )
 from service.asl.execution import (
+    NO_FRAMES,
     ROOT_SCOPE,
     Backoff,
     Execution,
@@ -72,6 +76,8 @@ from service.asl.workspace import HistoryFull, Workspace
 LOCATION_CHARACTERS_MAX: Final = 256  # API reference, EvaluationFailedEventDetails
 
 BRIEF_RUN_ITEMS_MAX: Final = 2
+MAP_RUN_REDRIVES_MAX: Final = 1_000  # Step Functions guide, "Redriving Map Runs"
+MAP_RUN_REDRIVES_CAUSE: Final = f"The map run has been redriven {MAP_RUN_REDRIVES_MAX} times."
 TOLERANCE_CAUSE: Final = "The specified tolerated failure threshold was exceeded"
 HISTORY_CAUSE: Final = (
     f"The execution reached the maximum number of history events ({HISTORY_EVENTS_MAX})."
@@ -99,11 +105,12 @@ def advance(
     """Return what `event`, happening at `now`, leads to. `execution` itself stays as it is.
 
     An event that concerns nothing open, or comes after the end, gives back the very same execution
-    and nothing else. `time_scale` multiplies Wait seconds and Retry delays; timestamps and timeouts
-    keep their real time. A step that has had its `share` stops short: the execution's `halt` says
-    so, its due time is at once, and whatever event comes next goes on where it stopped.
+    and nothing else; but Redriven is for one that has ended. `time_scale` multiplies Wait seconds
+    and Retry delays; timestamps and timeouts keep their real time. A step that has had its `share`
+    stops short: the execution's `halt` says so, its due time is at once, and whatever event comes
+    next goes on where it stopped.
     """
-    if execution.status is not Status.RUNNING:
+    if execution.status is not Status.RUNNING and not isinstance(event, Redriven):
         return Step(execution, (), ())
     run = Run(machine, execution, now, random, time_scale, share)
     try:
@@ -150,6 +157,8 @@ class Run(Workspace):
             case Poisoned():
                 failure = Failure(*bounded(event.error, event.cause))
                 self.end(Status.FAILED, "ExecutionFailed", failure)
+            case Redriven():
+                self._redrive()
 
     def _start(self) -> None:
         """Begin at StartAt.
@@ -160,11 +169,53 @@ class Run(Workspace):
         if execution.last_event_id:
             return
         assert not exceeds(about.input), "an input over the limit is refused before it gets here"
-        if self.machine.timeout_seconds is not None:
-            execution.times_out_at = after(about.started_at, self.machine.timeout_seconds)
+        self._limit_time(about.started_at)
         self.record(0, "ExecutionStarted", {"input": about.input, "roleArn": about.role_arn})
         frame = self.new_frame(None, ROOT_SCOPE, 0, about.input)
         self._enter(frame, self.machine.start_at, about.input)
+
+    def _limit_time(self, began_at: datetime) -> None:
+        if self.machine.timeout_seconds is not None:
+            self.execution.times_out_at = after(began_at, self.machine.timeout_seconds)
+
+    def _redrive(self) -> None:
+        """Go on from where the execution stood when it ended: states that failed are tried anew.
+
+        No state is entered a second time: what comes of it is linked to the redrive.
+        """
+        execution, about = self.execution, self.execution.about
+        # One that was ended without being read has its frames as they were.
+        self.replace_frames(redrive.raised(execution.remains or self.frames))
+        execution.remains = NO_FRAMES
+        execution.status, execution.error, execution.cause = Status.RUNNING, None, None
+        self._limit_time(about.redriven_at or self.now)
+        began = self.record(
+            execution.last_event_id, "ExecutionRedriven", {"redriveCount": about.redrive_count}
+        )
+        for frame in self.frames.values():
+            frame.last_event_id = began
+        for frame in list(self.frames.values()):
+            if frame.id not in self.frames:
+                continue  # what was redriven before it has ended a state that it stood below
+            if isinstance(frame.open, OpenMap):
+                self._redrive_map(frame, frame.open)
+            elif frame.open is None:
+                self.make_ready(frame)
+        for frame in reversed(list(self.frames.values())):
+            fork, state = frame.open, self.state(frame)
+            if isinstance(fork, OpenFork) and frame.id in self.frames:
+                assert isinstance(state, ForkingState), state
+                self._continue_fork(frame, state, fork, began)
+
+    def _redrive_map(self, frame: Frame, run: OpenMap) -> None:
+        command, state = run.command, self.state(frame)
+        if command.redrives >= MAP_RUN_REDRIVES_MAX:
+            self._fail(frame, state, Failure(RUNTIME, MAP_RUN_REDRIVES_CAUSE), is_fork=True)
+            return
+        command = command._replace(redrives=command.redrives + 1)
+        details: dict[str, Json] = {"mapRunArn": run.arn, "redriveCount": command.redrives}
+        self.emit(frame, "MapRunRedriven", details)
+        self.open(frame, OpenMap(command, run.arn))
 
     def _succeed_task(self, event: TaskSucceeded) -> None:
         found = self.find_task(event.command_id)
@@ -334,12 +385,13 @@ class Run(Workspace):
 
     def _resume(self, frame: Frame, state: State, result: Json) -> None:
         """Close what the frame waited for and lead it on with the result."""
-        visit = self.visit(frame, state)
+        visit, waited_for = self.visit(frame, state), frame.open
         frame.open = None
         try:
             decision = state.resume(visit, result)
             self._accept(frame, decision)
         except ExecutionError as error:
+            self.give_up(frame, waited_for)
             self._fail_by(error, frame, state)
         else:
             self._follow(frame, state, decision)
@@ -433,9 +485,9 @@ class Run(Workspace):
         self, frame: Frame, state: ForkingState, fork: OpenFork, previous: int
     ) -> None:
         """Start branches as the concurrency allows; lead the frame on when all have ended."""
-        while fork.running < fork.concurrency and fork.started < fork.length:
+        while fork.running < fork.concurrency and (index := fork.next_index) is not None:
             try:
-                self._start_branch(frame, state, fork, previous)
+                self._start_branch(frame, state, fork, index, previous)
             except ExecutionError as error:
                 self._fail_by(error, frame, state)
                 return
@@ -446,13 +498,11 @@ class Run(Workspace):
         self._resume(frame, state, state.result_of(fork))
 
     def _start_branch(
-        self, frame: Frame, state: ForkingState, fork: OpenFork, previous: int
+        self, frame: Frame, state: ForkingState, fork: OpenFork, index: int, previous: int
     ) -> None:
-        index = fork.started
         branch = state.branch(self.visit(frame, state), fork, index)
         check_size(branch.input, frame.state)
-        fork.started += 1
-        fork.running += 1
+        fork.start()
         child = self.new_frame(frame.id, branch.scope, index, branch.input)
         child.last_event_id = previous
         event = state.branch_event("Started", index)
@@ -478,6 +528,7 @@ class Run(Workspace):
         for other in reversed(gone):
             self._note_abort(other)
         for other in gone:
+            self.give_up(other, other.open)
             del self.frames[other.id]
 
     def _note_abort(self, frame: Frame) -> None:
@@ -523,8 +574,14 @@ class Run(Workspace):
         if isinstance(frame.open, OpenFork):
             is_fork = True
             self._abort_branches(frame)
+        if failure.error == DATA_LIMIT_EXCEEDED and not failure.in_branch:
+            # The guide: a redrive runs all of such a state again, what had succeeded with it.
+            self.given_up.clear()
+            frame.open = None
+        self.give_up(frame, frame.open)
         frame.open = None
         if self._retry(frame, state, failure):
+            self.given_up.clear()
             return
         if is_fork:
             self.emit(frame, f"{state.type}StateFailed", None)
@@ -547,6 +604,7 @@ class Run(Workspace):
                 self._note_evaluation(frame, state, failure, error.location)
             self._lose(frame, failure)
         else:
+            self.given_up.clear()
             self._leave(frame, state, goto)
 
     def _retry(self, frame: Frame, state: State, failure: Failure) -> bool:
@@ -587,6 +645,7 @@ class Run(Workspace):
             exceeded = Failure(EXCEED_TOLERATED_FAILURE_THRESHOLD, TOLERANCE_CAUSE)
             self._fail(parent, state, exceeded)
         else:
+            self.given_up.clear()
             self._continue_fork(parent, state, fork, frame.last_event_id)
 
     def end(self, status: Status, type_: str, failure: Failure) -> None:
@@ -599,9 +658,13 @@ class Run(Workspace):
         execution.status = status
         execution.times_out_at = None
         execution.is_signalled = False
+        self.append(previous, type_, details)
+        if status is not Status.SUCCEEDED:
+            execution.remains = redrive.left_behind(
+                self.frames, self.given_up, execution.last_event_id
+            )
         self.frames.clear()
         self.ready.clear()
-        self.append(previous, type_, details)
 
     def _failure(self, error: ExecutionError, frame: Frame) -> Failure:
         """Return why a state failed; the cause names the state unless it is told as it came."""

@@ -20,6 +20,7 @@ from service.asl.execution import (
     Execution,
     Frame,
     Halt,
+    Open,
     OpenMap,
     OpenTask,
     OpenWait,
@@ -82,6 +83,8 @@ class Workspace:
         self.has_changed = False  # beyond what the history tells
         self._owned: set[int] = set()
         self.opened: list[tuple[int, OpenTask | OpenWait | Backoff | OpenMap]] = []
+        # What has failed with nothing having taken care of it yet, as it stood then.
+        self.given_up: dict[int, Frame] = {}
 
     def commands(self) -> tuple[Command, ...]:
         """Return what was asked for on the way and is still open."""
@@ -143,6 +146,23 @@ class Workspace:
         """Have the frame wait for something, and ask for it."""
         frame.open = waiting
         self.opened.append((frame.id, waiting))
+
+    def replace_frames(self, frames: dict[int, Frame]) -> None:
+        """Go on with these frames, which are the workspace's own; none of them is ready yet."""
+        self.frames = self.execution.frames = frames
+        self._owned.update(frames)
+        self.ready.clear()
+        self.links = {}
+        self.given_up.clear()
+
+    def give_up(self, frame: Frame, waited_for: Open | None) -> None:
+        """Keep where a frame stood when it failed: for a redrive, should nothing take care of it.
+
+        The first time counts: a state that cannot use what its branches have come to fails twice.
+        """
+        if frame.id not in self.given_up:
+            stood = self.given_up[frame.id] = frame.copy()
+            stood.open = waited_for
 
     def find_task(self, command_id: int) -> tuple[Frame, Task] | None:
         """Return the frame that waits for a command's answer, to be changed, with its state."""

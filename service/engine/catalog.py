@@ -127,7 +127,10 @@ class MachineCatalog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ExecutionRecord:
-    """An execution as its row has it. The documents are JSON texts."""
+    """An execution as its row has it. The documents are JSON texts.
+
+    `is_kept`: its row tells where it stands, or stood when it ended.
+    """
 
     key: Key
     machine: str
@@ -140,6 +143,9 @@ class ExecutionRecord:
     output: str | None
     error: str | None
     cause: str | None
+    is_kept: bool
+    redrive_count: int = 0
+    redriven_at: datetime | None = None
 
 
 class Position(NamedTuple):
@@ -157,10 +163,16 @@ class ExecutionCatalog(Protocol):
         ...
 
     async def page(
-        self, machine: str, status: Status | None, before: Position | None, limit: int
+        self,
+        machine: str,
+        status: Status | None,
+        before: Position | None,
+        limit: int,
+        *,
+        is_redriven: bool | None = None,
     ) -> Sequence[ExecutionRecord]:
         """Return at most `limit` executions of a machine that come behind `before`, the latest
-        first, without their documents.
+        first, without their documents; only those that were redriven, or were not, if told so.
         """
         ...
 

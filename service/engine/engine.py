@@ -1,4 +1,6 @@
-"""The engine: starts, signals and stops executions; opens and closes the parts that run them."""
+"""The engine: starts, signals, stops and redrives executions; opens and closes the parts that run
+them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,7 @@ from service.engine.ports import (
     Contended,
     Effect,
     ExecutionDoesNotExist,
+    ExecutionNotRedrivable,
     InvalidExecutionInput,
     Key,
     Pulses,
@@ -148,6 +151,29 @@ class Engine:
         await self._worker.adopt(claims, Stopped(error, cause))
         if not await self._worker.ended(key):
             raise Unavailable("the stop could not be stored")
+
+    async def redrive(self, key: Key, token: str | None = None) -> datetime:
+        """Have an execution go on that did not succeed; return when it was redriven.
+
+        It is stored then that it is, and whoever holds the execution goes on with it, should this
+        process not come to it. A token that has redriven it lately gives the same answer once more.
+        Raises ExecutionNotRedrivable, Overloaded, Unavailable (it may have been redriven all the
+        same; asking again with the same token does no harm).
+        """
+        self._admit()
+        try:
+            claims = await self._store.redrive(self.id, [key], token)
+        except Contended as locked:
+            raise Unavailable("the execution's row stayed locked") from locked
+        for claim in claims:
+            assert claim.redriven_at is not None, key
+            log.info("execution_redriven", execution=str(key.id), redrives=claim.redrive_count)
+            await self._worker.adopt([claim])
+            return claim.redriven_at
+        redriven_at = None if token is None else await self._store.redriven_by(key, token)
+        if redriven_at is None:
+            raise ExecutionNotRedrivable(str(key.id))
+        return redriven_at
 
     def nudge(self) -> None:
         """Look for signals that another replica stored for executions held here."""

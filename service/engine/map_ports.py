@@ -44,6 +44,14 @@ class Child(NamedTuple):
     output: str | None
     error: str | None
     cause: str | None
+    redrive_count: int = 0
+
+
+class Wanted(NamedTuple):
+    """A run as somebody speaks of it: one that is redriven goes on as another."""
+
+    key: Key
+    redrives: int
 
 
 class MapRunStore(Protocol):
@@ -51,6 +59,14 @@ class MapRunStore(Protocol):
 
     async def begin(self, run: NewMapRun) -> None:
         """Insert a run unless it is there."""
+        ...
+
+    async def redrive(self, run: Key, redrives: int) -> datetime:
+        """Have a run go on for the nth time, unless it does already; return since when."""
+        ...
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        """Delete children that have ended without success: they are started again."""
         ...
 
     async def status(self, run: Key) -> Status | None:
@@ -61,8 +77,8 @@ class MapRunStore(Protocol):
         """Note how a run ended; False when it had ended, or its execution is not `owner`'s."""
         ...
 
-    async def abort(self, run: Key) -> bool:
-        """Note that nobody waits for a run any more; False when it has ended."""
+    async def abort(self, run: Wanted) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended or was redriven."""
         ...
 
     async def stopped(self, run: Key) -> None:
@@ -81,11 +97,11 @@ class MapRunStore(Protocol):
         """Return how those of some executions ended that have ended."""
         ...
 
-    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Wanted]:
         """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
         ...
 
-    async def forsaken(self, limit: int) -> Sequence[Key]:
+    async def forsaken(self, limit: int) -> Sequence[Wanted]:
         """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
         and their children not all stopped.
         """

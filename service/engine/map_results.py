@@ -129,7 +129,7 @@ class Results:
             "Input": child.input,
             "InputDetails": {"Included": True},
             "Name": child.name,
-            "RedriveCount": 0,
+            "RedriveCount": child.redrive_count,
             "StartDate": format_timestamp(child.started_at),
             "StateMachineArn": self.arns.machine(self.machine),
             "Status": child.status.value,

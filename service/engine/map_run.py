@@ -3,7 +3,9 @@
 The theory. A child's id follows from the run's and its place, so whoever performs the run again
 after a crash finds what was started, and starts the rest; where the run stands is what the rows of
 its children say, and nothing else is kept. Children are executions like any other: their ends are
-heard at once when they end in this process, and looked for when another has them.
+heard at once when they end in this process, and looked for when another has them. A run that is
+redriven is performed again in the same way: children that did not succeed before are redriven, or,
+when they are Express and so have kept nothing, forgotten and started again.
 
 Bounds: so many children as MaxConcurrency allows are under way; those that wait to be stored are
 two slices at most. Of this process's memory a run leaves room for the maps within its children,
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -101,6 +104,7 @@ class MapRun:
         self._checked_at = float("-inf")
         self._started = 0
         self._is_told = False
+        self._redriven_at: datetime | None = None
         shared = parts.worker.surroundings
         self._clock = shared.clock
         self._express = ExpressChildren(
@@ -125,6 +129,8 @@ class MapRun:
         Raises Forsaken, and what the store raises.
         """
         await self._maps.begin(self._row())
+        if self._command.redrives:
+            await self._redrive()
         if not self._tenure.execution.has_begun(self._command):
             self._tell_of_progress()
         event: Event
@@ -142,6 +148,15 @@ class MapRun:
         status = Status.SUCCEEDED if is_good else Status.FAILED
         await self._maps.end(self.key, status, self._tally.total, self._parts.worker.id)
         return event
+
+    async def _redrive(self) -> None:
+        """Have the run go on; the children of one that is still being stopped come to rest before.
+
+        Not those of one whose end was not even noted: they may as well run on.
+        """
+        if await self._maps.status(self.key) is Status.ABORTED:
+            await self._parts.stop_children(self.key)
+        self._redriven_at = await self._maps.redrive(self.key, self._command.redrives)
 
     def _tell_of_progress(self) -> None:
         """Tell the execution that its run is there, once for each performance.
@@ -224,17 +239,59 @@ class MapRun:
 
     async def _recover(self, feed: ItemFeed) -> None:
         """Take note of the children that were started before, and fill gaps between them."""
+        to_redrive: dict[Key, int] = {}
         async for child in children_of(self._maps, self.key):
             while self._started < child_index(child.id) and (missing := await feed.take(1)):
                 await self._start(missing)
+            key = Key(self.key.bucket, child.id)
+            is_to_run_again = self._is_to_run_again(child)
+            if is_to_run_again and self._command.is_express:
+                await self._start_again(key, feed)
+                continue
             items = self._items_of(child)
             await feed.skip(items)
-            key = Key(self.key.bucket, child.id)
-            if child.status is Status.RUNNING:
+            if is_to_run_again:
+                to_redrive[key] = items
+            elif child.status is Status.RUNNING:
                 self._in_flight[key] = items
             else:
                 self._tally.note(child.status, items)
             self._started += 1
+            if len(to_redrive) == SLICE:
+                await self._redrive_children(to_redrive)
+        await self._redrive_children(to_redrive)
+
+    def _is_to_run_again(self, child: Child) -> bool:
+        """Return whether a child ended without success before the run was redriven."""
+        if self._redriven_at is None or self._tally.is_exceeded:
+            return False
+        if child.stopped_at is None or child.status is Status.SUCCEEDED:
+            return False
+        return child.stopped_at <= self._redriven_at
+
+    async def _start_again(self, key: Key, feed: ItemFeed) -> None:
+        await self._has_room()
+        await self._maps.forget([key])
+        await self._start(await feed.take(1))
+
+    async def _redrive_children(self, children: dict[Key, int]) -> None:
+        """Redrive children, of so many items each, as the concurrency allows; none is left."""
+        while children and not self._tally.is_exceeded:
+            room = await self._has_room()
+            some = {key: children.pop(key) for key in [*children][:room]}
+            self._in_flight |= some  # before any of them can have ended
+            claims = await self._parts.store.redrive(self._parts.worker.id, [*some])
+            for key in some.keys() - {claim.key for claim in claims}:
+                self.heard(key, Status.FAILED)  # it has kept nothing, or its time is over
+            await self._parts.worker.adopt(claims)
+        children.clear()
+
+    async def _has_room(self) -> int:
+        """Return how many children may be started, once it is one at least."""
+        while (room := self._room()) <= 0:
+            await self._wait()
+            await self._express.store()
+        return min(room, SLICE)
 
     def _items_of(self, child: Child) -> int:
         if self._command.batcher is None:

@@ -18,7 +18,7 @@ from service.asl.errors import RUNTIME
 from service.engine.arns import Arns
 from service.engine.express import Express
 from service.engine.ids import CHILDREN_MAX, child_key, map_run_key, run_of
-from service.engine.map_ports import EngineStore, ItemFiles
+from service.engine.map_ports import EngineStore, ItemFiles, Wanted
 from service.engine.map_run import Forsaken, MapRun, Parts
 from service.engine.ports import Contended, Key, Overloaded, Unavailable
 from service.engine.turn import Tenure
@@ -55,7 +55,7 @@ class MapRuns:
         self._maps = store.map_runs
         self._parts = Parts(worker, store, express, arns, files, self._stop_children)
         self._under_way: dict[Key, MapRun] = {}
-        self._to_stop: asyncio.Queue[Key] = asyncio.Queue(RUNS_TO_STOP_MAX)
+        self._to_stop: asyncio.Queue[Wanted] = asyncio.Queue(RUNS_TO_STOP_MAX)
 
     # What the worker asks and tells (MapPerformer)
 
@@ -95,7 +95,8 @@ class MapRuns:
         still_open = {command.id for command in after.open_maps}
         for command in tenure.execution.open_maps:
             if command.id not in still_open:
-                self._stop_later(map_run_key(command.entered_at, tenure.key, command.id))
+                run = map_run_key(command.entered_at, tenure.key, command.id)
+                self._stop_later(Wanted(run, command.redrives))
 
     async def tidy_after(self, tenure: Tenure) -> None:
         """Stop what an execution, taken up from its row, no longer waits for."""
@@ -120,30 +121,30 @@ class MapRuns:
             try:
                 await self._stop(run)
             except (Unavailable, Contended, Overloaded) as error:
-                log.warning("map_run_not_stopped", map_run=str(run.id), reason=str(error))
+                log.warning("map_run_not_stopped", map_run=str(run.key.id), reason=str(error))
             except Exception:
-                log.exception("map_run_not_stopped", map_run=str(run.id))
+                log.exception("map_run_not_stopped", map_run=str(run.key.id))
 
     async def sweep(self, limit: int) -> None:
         """Stop runs whose execution is over, or whose stop was cut off. Raises Unavailable."""
         for run in await self._maps.forsaken(limit):
             self._stop_later(run)
 
-    def _stop_later(self, run: Key) -> None:
+    def _stop_later(self, run: Wanted) -> None:
         if not self._to_stop.full():
             self._to_stop.put_nowait(run)
 
-    async def _stop(self, run: Key) -> None:
-        """End a run as ABORTED with its children, unless it has ended by itself.
+    async def _stop(self, run: Wanted) -> None:
+        """End a run as ABORTED with its children, unless it has ended by itself or was redriven.
 
         Until it is noted that they have been stopped, the sweep finds the run again.
         """
         if await self._maps.abort(run):
-            await self._stop_children(run)
+            await self._stop_children(run.key)
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._stop_later, run)
-        elif await self._maps.status(run) is Status.ABORTED:
-            await self._stop_children(run)
-            await self._maps.stopped(run)
+        elif await self._maps.status(run.key) is Status.ABORTED:
+            await self._stop_children(run.key)
+            await self._maps.stopped(run.key)
 
     async def _stop_children(self, run: Key) -> None:
         """Stop every child that runs, wherever it does."""

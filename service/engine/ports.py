@@ -54,6 +54,10 @@ class ExecutionDoesNotExist(Exception):
     """No execution has this key."""
 
 
+class ExecutionNotRedrivable(Exception):
+    """The execution runs, has succeeded, or has kept nothing to go on from."""
+
+
 class StateMachineDoesNotExist(Exception):
     """No machine has this name."""
 
@@ -101,6 +105,8 @@ class Claim(NamedTuple):
     claims: int  # since the last checkpoint, this one included
     quarantined: int  # times it was begun in the quarantine lane since the last checkpoint
     claimed_at: datetime  # by the database's clock
+    redrive_count: int = 0
+    redriven_at: datetime | None = None  # the last time
 
 
 class Checkpoint(NamedTuple):
@@ -111,7 +117,7 @@ class Checkpoint(NamedTuple):
     status: Status
     due_at: datetime | None
     owner: UUID | None
-    document: bytes | None  # None when the execution has ended
+    document: bytes | None  # None when there is nothing to go on from: it has succeeded, mostly
     output: str | None
     error: str | None
     cause: str | None
@@ -252,6 +258,21 @@ class Store(Protocol):
         """
         ...
 
+    async def redrive(
+        self, owner: UUID, keys: Sequence[Key], token: str | None = None
+    ) -> Sequence[Claim]:
+        """Have executions run again that ended without success, and claim them.
+
+        Their checkpoints are as they were: they tell of one redrive less than the claims. Left out
+        is what ended or began too long ago (see `engine.redrive`), what kept no checkpoint, and
+        what this token has redriven lately.
+        """
+        ...
+
+    async def redriven_by(self, key: Key, token: str) -> datetime | None:
+        """Return when a token redrove an execution, if it did lately."""
+        ...
+
     async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         """Raise the count of beginnings in the quarantine lane, by -1 to take one back.
 
@@ -260,7 +281,10 @@ class Store(Protocol):
         ...
 
     async def bury(self, key: Key, epoch: int, error: str, cause: str) -> bool:
-        """End an execution as FAILED that cannot be read; False when the epoch no longer stands."""
+        """End an execution as FAILED that cannot be read; False when the epoch no longer stands.
+
+        Its checkpoint stays as it is, for a redrive.
+        """
         ...
 
     async def heartbeat(self, owner: UUID, lease_seconds: float) -> Beat:

@@ -282,8 +282,8 @@ class Turn:
             return
         self._written = self.execution
         self._events = pack(self._history) if self._history else None
-        is_running = self.execution.status is Status.RUNNING
-        self._document = dumps_own(to_checkpoint(self.execution)) if is_running else None
+        is_kept = self.execution.status is Status.RUNNING or bool(self.execution.remains)
+        self._document = dumps_own(to_checkpoint(self.execution)) if is_kept else None
 
     def _last_effect(self) -> Effect | None:
         """Return what `on_ended` wants done, unless a task has seen to it already."""
@@ -409,8 +409,8 @@ class Turn:
             output = _text(execution.output) if status is Status.SUCCEEDED else None
             error, cause = execution.error, execution.cause
             return Checkpoint(
-                self.key, self.epoch, status, None, None, None, output, error, cause, self._now,
-                self._has_mark,
+                self.key, self.epoch, status, None, None, self._document, output, error, cause,
+                self._now, self._has_mark,
             )  # fmt: skip
         if self._rests():
             self.due_at = execution.due_at

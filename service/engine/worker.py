@@ -22,13 +22,14 @@ from service.asl import (
     Event,
     Execution,
     Json,
+    Redriven,
     Signalled,
     Started,
     StateMachine,
     Status,
     TimerFired,
 )
-from service.asl.checkpoint import from_checkpoint
+from service.asl.checkpoint import from_checkpoint, is_to_be_redriven
 from service.documents import dumps, loads
 from service.engine.arns import Arns, label_of, owner_machine
 from service.engine.batch import Concerns
@@ -95,7 +96,15 @@ class Worker:
 
     # What comes in
 
-    def about(self, machine: str, name: str, input: Json, started_at: datetime) -> About:
+    def about(
+        self,
+        machine: str,
+        name: str,
+        input: Json,
+        started_at: datetime,
+        redrive_count: int = 0,
+        redriven_at: datetime | None = None,
+    ) -> About:
         """Return what the context object tells of an execution."""
         return About(
             arn=self._arns.execution(machine, name),
@@ -105,6 +114,8 @@ class Worker:
             role_arn=self._machines.role_arn(owner_machine(machine)) or self._arns.role,
             machine_arn=self._arns.machine(machine),
             machine_name=machine,
+            redrive_count=redrive_count,
+            redriven_at=redriven_at,
         )
 
     def start(
@@ -220,12 +231,23 @@ class Worker:
 
     def _tenure(self, claim: Claim, machine: StateMachine) -> Tenure:
         assert claim.checkpoint is not None, f"{claim.key}: a running row without a checkpoint"
-        about = self.about(claim.machine, claim.name, loads(claim.input), claim.started_at)
-        execution = from_checkpoint(loads(claim.checkpoint), about)
+        about = self.about(
+            claim.machine,
+            claim.name,
+            loads(claim.input),
+            claim.started_at,
+            claim.redrive_count,
+            claim.redriven_at,
+        )
+        checkpoint = loads(claim.checkpoint)
+        execution = from_checkpoint(checkpoint, about)
         label = label_of(claim.machine)
         if label is not None:
             machine = machine.processor(label)
-        return Tenure(claim.key, claim.epoch, machine, claim.name, execution)
+        tenure = Tenure(claim.key, claim.epoch, machine, claim.name, execution)
+        if is_to_be_redriven(checkpoint, about):
+            tenure.inbox.append(Redriven())
+        return tenure
 
     # What the committer tells (Outcomes)
 
@@ -326,7 +348,8 @@ class Worker:
             return None  # adopted after the commit instead, where its trouble is its own
 
     def signal_turn(self, tenure: Tenure) -> Turn:
-        return Turn(tenure, [Signalled()], self.surroundings)
+        events, tenure.inbox = [*tenure.inbox, Signalled()], []
+        return Turn(tenure, events, self.surroundings)
 
     async def reconcile(self, in_doubt: Concerns = lambda key: False) -> None:
         """Make memory agree with the rows that this worker owns; what an outage left in doubt is
@@ -384,7 +407,7 @@ class Worker:
             log.warning("execution_kept", execution=str(key.id), reason=str(trouble))
 
     async def _bury(self, claim: Claim) -> None:
-        """End for good what cannot be read, and what it leaves to be decided."""
+        """End what cannot be read, and what it leaves to be decided."""
         if await self._store.bury(claim.key, claim.epoch, UNREADABLE, UNREADABLE_CAUSE):
             machine = metrics.bounded("machine", claim.machine)
             metrics.child(metrics.EXECUTIONS_ENDED, machine, Status.FAILED.value).inc()

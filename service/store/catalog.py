@@ -103,11 +103,17 @@ class ExecutionRows:
         return None if row is None else _record(row)
 
     async def page(
-        self, machine: str, status: Status | None, before: Position | None, limit: int
+        self,
+        machine: str,
+        status: Status | None,
+        before: Position | None,
+        limit: int,
+        *,
+        is_redriven: bool | None = None,
     ) -> Sequence[ExecutionRecord]:
         """Return at most `limit` executions of a machine, the latest first, without documents."""
         rows = await self._database.fetch(
-            "page_executions", machine, *(before or _BEGINNING), status, limit
+            "page_executions", machine, *(before or _BEGINNING), status, is_redriven, limit
         )
         return [_record(row) for row in rows]
 
@@ -149,4 +155,7 @@ def _record(row: Row) -> ExecutionRecord:
         output=row["output"],
         error=row["error"],
         cause=row["cause"],
+        is_kept=row["is_kept"],
+        redrive_count=row["redrive_count"],
+        redriven_at=row["redriven_at"],
     )

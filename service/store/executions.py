@@ -38,6 +38,7 @@ from service.engine.ports import (
     Signalling,
     Standing,
 )
+from service.engine.redrive import OPEN_DAYS_MAX, REDRIVABLE_DAYS, TOKEN_SECONDS, TOKENS_MAX
 from service.store.database import LOCK_PATIENCE_MS, Database, Row, Session
 from service.store.effects import columns_of, grouped
 from service.store.front import Front
@@ -221,6 +222,23 @@ class PostgresStore:
             columns = columns_of(sorted(set(keys)))
             return _claims(await session.apply_effect("seize", *columns, owner))
 
+    async def redrive(
+        self, owner: UUID, keys: Sequence[Key], token: str | None = None
+    ) -> Sequence[Claim]:
+        """Have executions run again that ended without success, and claim them."""
+        if not keys:
+            return []
+        columns = columns_of(sorted(set(keys)))
+        limits = (REDRIVABLE_DAYS, OPEN_DAYS_MAX, TOKEN_SECONDS, TOKENS_MAX)
+        async with self._database.transaction() as session:
+            await session.fetch("lock_ended", *columns)
+            return _claims(await session.fetch("redrive", *columns, owner, token, *limits))
+
+    async def redriven_by(self, key: Key, token: str) -> datetime | None:
+        """Return when a token redrove an execution, if it did lately."""
+        row = await self._database.first("redriven_by", *key, token, TOKEN_SECONDS)
+        return None if row is None else row["redriven_at"]
+
     async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         """Raise the count of beginnings in the quarantine lane, by -1 to take one back."""
         return await self._database.first("quarantine", *key, epoch, by) is not None
@@ -332,4 +350,6 @@ def _claim(row: Row) -> Claim:
         claims=row["claims"],
         quarantined=row["quarantined"],
         claimed_at=row["claimed_at"],
+        redrive_count=row["redrive_count"],
+        redriven_at=row["redriven_at"],
     )

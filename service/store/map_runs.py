@@ -9,10 +9,11 @@ started again after a crash meets its own row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
 from service.asl import Status
-from service.engine.map_ports import Child, NewMapRun
+from service.engine.map_ports import Child, NewMapRun, Wanted
 from service.engine.ports import Key
 from service.store.database import Database
 from service.store.effects import columns_of
@@ -39,6 +40,19 @@ class MapRunRows:
             run.started_at,
         )
 
+    async def redrive(self, run: Key, redrives: int) -> datetime:
+        """Have a run go on for the nth time, unless it does already; return since when."""
+        await self._database.fetch("redrive_map_run", *run, redrives)
+        row = await self._database.first("map_run_redriven_at", *run)
+        assert row is not None, f"{run}: a run that was begun"
+        redriven_at: datetime = row["redriven_at"]
+        return redriven_at
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        """Delete children that have ended without success: they are started again."""
+        if keys:
+            await self._database.fetch("forget_children", *columns_of(keys))
+
     async def status(self, run: Key) -> Status | None:
         """Return how a run stands; None when it is not there."""
         row = await self._database.first("map_run_status", *run)
@@ -48,9 +62,9 @@ class MapRunRows:
         """Note how a run ended; False when it had ended, or its execution is not `owner`'s."""
         return await self._database.first("end_map_run", *run, status, items, owner) is not None
 
-    async def abort(self, run: Key) -> bool:
-        """Note that nobody waits for a run any more; False when it has ended."""
-        return await self._database.first("abort_map_run", *run) is not None
+    async def abort(self, run: Wanted) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended or was redriven."""
+        return await self._database.first("abort_map_run", *run.key, run.redrives) is not None
 
     async def stopped(self, run: Key) -> None:
         """Note that the children of a run that is ABORTED have been stopped."""
@@ -70,6 +84,7 @@ class MapRunRows:
                 row["output"],
                 row["error"],
                 row["cause"],
+                row["redrive_count"],
             )
             for row in rows
         ]
@@ -86,17 +101,20 @@ class MapRunRows:
         rows = await self._database.fetch("ended_children", *columns_of(keys))
         return {Key(row["bucket"], row["id"]): Status(row["status"]) for row in rows}
 
-    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Wanted]:
         """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
         rows = await self._database.fetch("map_runs_of", *execution, owner)
-        return {row["command_id"]: Key(execution.bucket, row["id"]) for row in rows}
+        return {
+            row["command_id"]: Wanted(Key(execution.bucket, row["id"]), row["redrive_count"])
+            for row in rows
+        }
 
-    async def forsaken(self, limit: int) -> Sequence[Key]:
+    async def forsaken(self, limit: int) -> Sequence[Wanted]:
         """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
         and their children not all stopped.
         """
         rows = await self._database.fetch("forsaken_map_runs", limit)
-        return [Key(row["bucket"], row["id"]) for row in rows]
+        return [Wanted(Key(row["bucket"], row["id"]), row["redrive_count"]) for row in rows]
 
     async def tidy(self, retention_days: int, limit: int) -> int:
         """Delete up to `limit` runs that ended longer ago than this; return how many."""

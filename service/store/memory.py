@@ -31,6 +31,7 @@ from service.engine.ports import (
     Signalling,
     Standing,
 )
+from service.engine.redrive import OPEN_DAYS_MAX, REDRIVABLE_DAYS, TOKEN_SECONDS, TOKENS_MAX
 from service.store.effects import grouped
 from service.store.executions import SIGNALLED_MAX
 from service.store.memory_accounts import EFFECTS, MemoryAccounts
@@ -51,6 +52,8 @@ class ExecutionRow:
     claims: int = 0
     quarantined: int = 0
     is_signalled: bool = False
+    redrive_count: int = 0
+    redrives: tuple[tuple[str | None, datetime], ...] = ()  # the last ones, by their tokens
 
     @property
     def is_running(self) -> bool:
@@ -78,7 +81,7 @@ class MemoryStore:
         self.history: Table[tuple[Key, int], bytes] = Table(self._journal)
         self.workers: Table[UUID, WorkerRow] = Table(self._journal)
         self.accounts = MemoryAccounts(self._journal, clock)
-        self.map_runs = MemoryMapRuns(self.executions, clock)
+        self.map_runs = MemoryMapRuns(self.executions, clock, self._forget)
 
     @asynccontextmanager
     async def transaction(self, lock_patience_ms: int = 200) -> AsyncIterator[MemoryTransaction]:
@@ -119,6 +122,20 @@ class MemoryStore:
             running = [key for key in sorted(set(keys)) if self.is_running(key)]
             return [self.claim(key, owner, counts=0) for key in running]
 
+    async def redrive(
+        self, owner: UUID, keys: Sequence[Key], token: str | None = None
+    ) -> Sequence[Claim]:
+        """Have executions run again that ended without success, and claim them."""
+        async with self._turn:
+            found = [key for key in sorted(set(keys)) if self._is_redrivable(key, token)]
+            return [self.raise_again(key, owner, token) for key in found]
+
+    async def redriven_by(self, key: Key, token: str) -> datetime | None:
+        """Return when a token redrove an execution, if it did lately."""
+        row, now = self.executions.get(key), self._clock.now()
+        redrives = () if row is None else row.redrives
+        return next((at for by, at in redrives if by == token and _is_recent(at, now)), None)
+
     async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         """Raise the count of beginnings in the quarantine lane, by -1 to take one back."""
         async with self._turn:
@@ -140,7 +157,7 @@ class MemoryStore:
                 status=Status.FAILED,
                 due_at=None,
                 owner=None,
-                document=None,
+                document=row.at.document,
                 output=None,
                 error=error,
                 cause=cause,
@@ -214,9 +231,7 @@ class MemoryStore:
                 and not self.map_runs.is_open(run_of(key))
             ][:limit]
             for key in closed:
-                row = self.executions[key]
-                self.names.pop((key.bucket, row.machine, row.name))
-                self.executions.pop(key)
+                self._forget(key)
                 for step in [step for step in self.history if step[0] == key]:
                     self.history.pop(step)
             return len(closed)
@@ -244,6 +259,35 @@ class MemoryStore:
         self.executions[key] = replace(row, at=at, claims=row.claims + counts)
         return self.as_claim(key)
 
+    def raise_again(self, key: Key, owner: UUID, token: str | None) -> Claim:
+        """Make an execution that has ended run again, as this worker's."""
+        row = self.executions[key]
+        at = Checkpoint(
+            key, row.at.epoch, Status.RUNNING, None, None, row.at.document, None, None, None, None
+        )
+        redrives = ((token, self._clock.now()), *row.redrives)[:TOKENS_MAX]
+        self.executions[key] = replace(
+            row,
+            at=at,
+            claims=0,
+            quarantined=0,
+            redrive_count=row.redrive_count + 1,
+            redrives=redrives,
+        )
+        return self.claim(key, owner, counts=0)
+
+    def _is_redrivable(self, key: Key, token: str | None) -> bool:
+        row, now = self.executions.get(key), self._clock.now()
+        if row is None or row.at.status in (Status.RUNNING, Status.SUCCEEDED):
+            return False
+        if row.at.document is None or row.at.stopped_at is None:
+            return False
+        return (
+            row.at.stopped_at > now - timedelta(days=REDRIVABLE_DAYS)
+            and row.started_at > now - timedelta(days=OPEN_DAYS_MAX)
+            and not any(by == token is not None and _is_recent(at, now) for by, at in row.redrives)
+        )
+
     def as_claim(self, key: Key) -> Claim:
         """Return an execution's row as the engine sees it."""
         row = self.executions[key]
@@ -260,7 +304,13 @@ class MemoryStore:
             claims=row.claims,
             quarantined=row.quarantined,
             claimed_at=self._clock.now(),
+            redrive_count=row.redrive_count,
+            redriven_at=row.redrives[0][1] if row.redrives else None,
         )
+
+    def _forget(self, key: Key) -> None:
+        row = self.executions.pop(key)
+        self.names.pop((key.bucket, row.machine, row.name))
 
     def _held_by(self, owner: UUID) -> list[Key]:
         return [key for key, row in self.executions.items() if row.at.owner == owner]
@@ -398,6 +448,10 @@ class MemoryDefinitions:
         self._currents[name] = sha256
         self._published.add((name, sha256))
         return Published(True, sha256)
+
+
+def _is_recent(redriven_at: datetime, now: datetime) -> bool:
+    return redriven_at > now - timedelta(seconds=TOKEN_SECONDS)
 
 
 def _texts(at: Checkpoint) -> Iterable[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
 from service.asl import Status
-from service.engine.map_ports import Child, NewMapRun
+from service.engine.map_ports import Child, NewMapRun, Wanted
 from service.engine.ports import Checkpoint, Clock, Key
 
 
@@ -25,6 +25,8 @@ class _Row(Protocol):
     @property
     def at(self) -> Checkpoint: ...
     @property
+    def redrive_count(self) -> int: ...
+    @property
     def is_running(self) -> bool: ...
 
 
@@ -36,19 +38,39 @@ class MapRunRow:
     status: Status = Status.RUNNING
     items: int | None = None
     stopped_at: datetime | None = None
+    redrives: int = 0
+    redriven_at: datetime | None = None
 
 
 class MemoryMapRuns:
     """The engine's `MapRunStore`. Tests may look at its rows."""
 
-    def __init__(self, executions: Mapping[Key, _Row], clock: Clock) -> None:
+    def __init__(
+        self, executions: Mapping[Key, _Row], clock: Clock, forget: Callable[[Key], None]
+    ) -> None:
         self._executions = executions
+        self._forget = forget
         self._clock = clock
         self.rows: dict[Key, MapRunRow] = {}
 
     async def begin(self, run: NewMapRun) -> None:
         """Insert a run unless it is there."""
         self.rows.setdefault(run.key, MapRunRow(run))
+
+    async def redrive(self, run: Key, redrives: int) -> datetime:
+        """Have a run go on for the nth time, unless it does already; return since when."""
+        row = self.rows[run]
+        if row.redrives < redrives or row.redriven_at is None:
+            row.status, row.stopped_at = Status.RUNNING, None
+            row.redrives, row.redriven_at = redrives, self._clock.now()
+        return row.redriven_at
+
+    async def forget(self, keys: Sequence[Key]) -> None:
+        """Delete children that have ended without success: they are started again."""
+        for key in keys:
+            row = self._executions.get(key)
+            if row is not None and row.at.status not in (Status.RUNNING, Status.SUCCEEDED):
+                self._forget(key)
 
     async def status(self, run: Key) -> Status | None:
         """Return how a run stands; None when it is not there."""
@@ -67,10 +89,10 @@ class MemoryMapRuns:
         row.items = row.items if items is None else items
         return True
 
-    async def abort(self, run: Key) -> bool:
-        """Note that nobody waits for a run any more; False when it has ended."""
-        row = self.rows.get(run)
-        if row is None or row.status is not Status.RUNNING:
+    async def abort(self, run: Wanted) -> bool:
+        """Note that nobody waits for a run any more; False when it has ended or was redriven."""
+        row = self.rows.get(run.key)
+        if row is None or row.status is not Status.RUNNING or row.redrives != run.redrives:
             return False
         row.status = Status.ABORTED
         return True
@@ -96,22 +118,22 @@ class MemoryMapRuns:
         rows = {key: self._executions[key] for key in keys if key in self._executions}
         return {key: row.at.status for key, row in rows.items() if not row.is_running}
 
-    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Key]:
+    async def of(self, execution: Key, owner: UUID) -> Mapping[int, Wanted]:
         """Return the runs under way of an execution that is `owner`'s, by their commands' ids."""
         if not self._owns(owner, execution):
             return {}
         return {
-            row.begun.command_id: key
+            row.begun.command_id: Wanted(key, row.redrives)
             for key, row in self.rows.items()
             if (key.bucket, row.begun.execution) == execution and row.status is Status.RUNNING
         }
 
-    async def forsaken(self, limit: int) -> Sequence[Key]:
+    async def forsaken(self, limit: int) -> Sequence[Wanted]:
         """Return at most `limit` runs to be stopped: their execution is over, or they are ABORTED
         and their children not all stopped.
         """
         return [
-            key
+            Wanted(key, row.redrives)
             for key, row in self.rows.items()
             if self.is_open(key)
             and (
@@ -152,5 +174,5 @@ def _child(key: Key, row: _Row) -> Child:
     at = row.at
     return Child(
         key.id, row.name, at.status, row.started_at, at.stopped_at, row.input, at.output, at.error,
-        at.cause,
+        at.cause, row.redrive_count,
     )  # fmt: skip

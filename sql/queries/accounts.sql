@@ -460,11 +460,13 @@ and identity_key = $2
 and account_id = $3
 
 -- name: erase_execution
--- Leave of an execution that it was there, when, and how it ended; nothing of what it was about.
+-- Leave of an execution that it was there, when, and how it ended; nothing of what it was about, and so
+-- nothing to redrive it from.
 -- $1 bucket smallint, $2 id uuid
 update executions
 set
     input = '{}',
+    checkpoint = null,
     output = null,
     cause = null
 where bucket = $1

@@ -110,6 +110,8 @@ select
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at,
     e.owner
 from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
@@ -163,6 +165,8 @@ returning
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at,
     e.owner,
     s.was_owned
@@ -267,6 +271,8 @@ returning
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at
 
 -- name: next_due
@@ -297,6 +303,8 @@ select
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at
 from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
 cross join lateral (
@@ -373,7 +381,93 @@ returning
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at
+
+-- name: lock_ended
+-- Lock executions that have ended, in the order given, before `redrive` looks at them.
+-- Arrays: $1 bucket, $2 id
+select e.id
+from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+cross join lateral (
+    select x.id
+    from executions as x
+    where x.bucket = k.bucket
+    and x.id = k.id
+    and x.status <> 'RUNNING'
+    for update
+) as e
+
+-- name: redrive
+-- Have executions go on that did not succeed, and claim them. Left out are those that kept nothing to go on
+-- from, that ended or began too long ago, and that this token has redriven lately. What a signal has left
+-- on one that could not be read stays for it to find.
+-- Arrays: $1 bucket, $2 id; $3 owner uuid, $4 token text or null, $5 days since the end int, $6 days since
+-- the start int, $7 seconds that a token is good for, $8 redrives remembered int
+update executions as e
+set
+    status = 'RUNNING',
+    owner = $3::uuid,
+    epoch = e.epoch + 1,
+    claims = 0,
+    quarantined = 0,
+    error = null,
+    cause = null,
+    stopped_at = null,
+    redrive_count = coalesce(e.redrive_count, 0) + 1,
+    redrive_times = (array_prepend(clock_timestamp(), e.redrive_times))[1:$8::integer],
+    redrive_tokens = (array_prepend($4::text, e.redrive_tokens))[1:$8::integer]
+from (
+    select x.place
+    from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+    cross join lateral (
+        select ctid as place
+        from executions as c
+        where c.bucket = k.bucket
+        and c.id = k.id
+        and c.status in ('FAILED', 'TIMED_OUT', 'ABORTED')
+        and c.checkpoint is not null
+        and c.stopped_at > statement_timestamp() - make_interval(days => $5::integer)
+        and c.started_at > statement_timestamp() - make_interval(days => $6::integer)
+        and not exists (
+            select
+            from unnest(c.redrive_tokens, c.redrive_times) as r (token, at)
+            where r.token = $4::text
+            and r.at > statement_timestamp() - make_interval(secs => $7::double precision)
+        )
+        limit 1
+    ) as x
+) as s
+where e.ctid = s.place
+returning
+    e.bucket,
+    e.id,
+    e.epoch,
+    e.machine,
+    e.definition,
+    e.name,
+    e.input,
+    e.started_at,
+    e.checkpoint,
+    e.signalled,
+    e.claims,
+    e.quarantined,
+    e.redrive_count,
+    e.redrive_times[1] as redriven_at,
+    clock_timestamp() as claimed_at
+
+-- name: redriven_by
+-- When a token redrove an execution, if it did lately.
+-- $1 bucket smallint, $2 id uuid, $3 token text, $4 seconds that a token is good for
+select r.at as redriven_at
+from executions as e
+cross join lateral unnest(e.redrive_tokens, e.redrive_times) as r (token, at)
+where e.bucket = $1
+and e.id = $2
+and r.token = $3
+and r.at > statement_timestamp() - make_interval(secs => $4::double precision)
+limit 1
 
 -- name: let_go
 -- Put one claim back, due after a delay. Its claim count stands.
@@ -401,6 +495,7 @@ returning quarantined
 
 -- name: bury
 -- End what cannot be read. No history tells of it: an event's id would have to come from the checkpoint.
+-- That is kept: once its trouble is mended, the execution can be redriven.
 -- $1 bucket smallint, $2 id uuid, $3 epoch int, $4 error, $5 cause
 update executions
 set
@@ -408,7 +503,6 @@ set
     epoch = epoch + 1,
     owner = null,
     due_at = null,
-    checkpoint = null,
     error = $4,
     cause = $5,
     stopped_at = clock_timestamp()
@@ -508,7 +602,10 @@ select
     output,
     error,
     cause,
-    stopped_at
+    stopped_at,
+    checkpoint is not null as is_kept,
+    coalesce(redrive_count, 0) as redrive_count,
+    redrive_times[1] as redriven_at
 from executions
 where bucket = $1
 and name >= $2
@@ -520,7 +617,7 @@ limit 1
 -- name: page_executions
 -- Executions of a machine, the latest first; what may be long is left out.
 -- $1 machine text, $2 before this moment timestamptz, $3 and of those at it before this id uuid,
--- $4 status text or null for any, $5 limit int
+-- $4 status text or null for any, $5 whether redriven boolean or null for any, $6 limit int
 select
     bucket,
     id,
@@ -533,11 +630,15 @@ select
     null as output,
     null as error,
     null as cause,
-    stopped_at
+    stopped_at,
+    checkpoint is not null as is_kept,
+    coalesce(redrive_count, 0) as redrive_count,
+    redrive_times[1] as redriven_at
 from executions
 where machine = $1
 and started_at <= $2
 and (started_at < $2 or id < $3)
 and ($4::text is null or status = $4)
+and ($5::boolean is null or (redrive_count is not null) = $5)
 order by started_at desc, id desc
-limit $5
+limit $6

@@ -21,6 +21,54 @@ and id <= $2
 order by id
 limit 1
 
+-- name: redrive_map_run
+-- Have a run go on, unless it does already: the same redrive may be asked for again after a crash.
+-- $1 bucket smallint, $2 id uuid, $3 redrive_count int
+update map_runs as r
+set
+    status = 'RUNNING',
+    stopped_at = null,
+    redrive_count = $3,
+    redriven_at = clock_timestamp()
+from (
+    select ctid as place
+    from map_runs
+    where bucket = $1
+    and id = $2
+    limit 1
+) as s
+where r.ctid = s.place
+and r.redrive_count < $3
+
+-- name: map_run_redriven_at
+-- The id is a range for the same reason as that of `map_run_status`.
+-- $1 bucket smallint, $2 id uuid
+select redriven_at
+from map_runs
+where bucket = $1
+and id >= $2
+and id <= $2
+order by id
+limit 1
+
+-- name: forget_children
+-- Delete children that did not succeed, which will be started again: Express ones, that kept nothing.
+-- Arrays: $1 bucket, $2 id
+delete from executions as e
+using (
+    select x.place
+    from unnest($1::smallint[], $2::uuid[]) as k (bucket, id)
+    cross join lateral (
+        select ctid as place
+        from executions as c
+        where c.bucket = k.bucket
+        and c.id = k.id
+        and c.status in ('FAILED', 'TIMED_OUT', 'ABORTED')
+        limit 1
+    ) as x
+) as s
+where e.ctid = s.place
+
 -- name: end_map_run
 -- Only by the worker that owns its execution: one that was taken for dead may not have seen what the
 -- next one did with the run. The rows are found without status and owner: with them, a plan for an empty
@@ -53,8 +101,8 @@ and s.owner = $5
 returning r.id
 
 -- name: abort_map_run
--- It has stopped only when its children have (`map_run_stopped`).
--- $1 bucket smallint, $2 id uuid
+-- It has stopped only when its children have (`map_run_stopped`). One that was redriven meanwhile goes on.
+-- $1 bucket smallint, $2 id uuid, $3 redrive_count int
 update map_runs as r
 set status = 'ABORTED'
 from (
@@ -66,6 +114,7 @@ from (
 ) as s
 where r.ctid = s.place
 and r.status = 'RUNNING'
+and r.redrive_count = $3
 returning r.id
 
 -- name: map_run_stopped
@@ -96,7 +145,8 @@ select
     input,
     output,
     error,
-    cause
+    cause,
+    coalesce(redrive_count, 0) as redrive_count
 from executions
 where bucket = $1
 and id >= $2
@@ -142,7 +192,8 @@ where e.status <> 'RUNNING'
 -- $1 bucket smallint, $2 execution_id uuid, $3 owner uuid
 select
     r.id,
-    r.command_id
+    r.command_id,
+    r.redrive_count
 from map_runs as r
 cross join lateral (
     select x.owner
@@ -165,7 +216,8 @@ and e.owner = $3
 -- $1 limit int
 select
     r.bucket,
-    r.id
+    r.id,
+    r.redrive_count
 from map_runs as r
 left join lateral (
     select x.status

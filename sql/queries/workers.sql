@@ -94,6 +94,8 @@ returning
     e.signalled,
     e.claims,
     e.quarantined,
+    coalesce(e.redrive_count, 0) as redrive_count,
+    e.redrive_times[1] as redriven_at,
     clock_timestamp() as claimed_at
 
 -- name: release

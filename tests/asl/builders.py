@@ -14,6 +14,7 @@ from service.asl import (
     HistoryEvent,
     InvalidDefinition,
     Json,
+    Redriven,
     RunTask,
     Share,
     StateMachine,
@@ -24,6 +25,7 @@ from service.asl import (
     compile_definition,
     render,
 )
+from service.asl.checkpoint import from_checkpoint, is_to_be_redriven, to_checkpoint
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 MACHINE_ARN = "arn:aws:states:eu-west-1:000000000000:stateMachine:orders"
@@ -135,6 +137,15 @@ class Run:
     def fail(self, error: str, cause: str | None = None) -> list[Command]:
         """Return the commands that follow when the one open task fails."""
         return self.feed(TaskFailed(self.open_task.id, error, cause))
+
+    def redrive(self, *, after: float = 0) -> list[Command]:
+        """Return the commands that a redrive leads to, from what the ended execution keeps."""
+        about, now = self.execution.about, self.now + timedelta(seconds=after)
+        about = about._replace(redrive_count=about.redrive_count + 1, redriven_at=now)
+        document = json.loads(json.dumps(to_checkpoint(self.execution)))
+        assert is_to_be_redriven(document, about)
+        self.execution = from_checkpoint(document, about)
+        return self.feed(Redriven(), after=after)
 
     def wake(self) -> list[Command]:
         """Return the commands that follow when time has come to the next due moment."""

@@ -42,6 +42,7 @@ def test_every_action_says_what_differs() -> None:
         "StartExecution",
         "StartSyncExecution",
         "StopExecution",
+        "RedriveExecution",
         "DescribeExecution",
         "ListExecutions",
         "GetExecutionHistory",

@@ -85,6 +85,14 @@ class FaultyStore(MemoryStore):
         self._fault("seize")
         return await super().seize(owner, keys)
 
+    async def redrive(
+        self, owner: UUID, keys: Sequence[Key], token: str | None = None
+    ) -> Sequence[Claim]:
+        self._fault("redrive")
+        claims = await super().redrive(owner, keys, token)
+        self._fault("redriven")
+        return claims
+
     async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         self._fault("quarantine")
         return await super().quarantine(key, epoch, by)

@@ -199,7 +199,7 @@ async def test_outputs_are_read_no_further_than_a_state_may_hold() -> None:
             read.append(child_index(first))
             return [Child(first, "n", Status.SUCCEEDED, NOON, NOON, "1", output, None, None)]
 
-    children = Children({}, DatabaseClock())
+    children = Children({}, DatabaseClock(), lambda key: None)
     with pytest.raises(ExecutionError, match=r"States\.DataLimitExceeded"):
         await map_results.Results(children, Arns(), run, "m/each", "All", page=1).gathered(
             "COMPACT"

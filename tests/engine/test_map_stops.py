@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from service.asl import Json, Status
 from service.engine import committer, map_run, map_runs, worker
 from service.engine.ids import child_index
+from service.engine.map_ports import Wanted
 from service.engine.ports import (
     Contended,
     Key,
@@ -385,6 +386,6 @@ async def test_a_run_that_was_stopped_by_itself_fails_its_execution(
         key = await s.start("all", [1])
         await until(lambda: statuses(s) == {"RUNNING": 1})
         (run,) = s.store.map_runs.rows
-        await s.store.map_runs.abort(run)
+        await s.store.map_runs.abort(Wanted(run, 0))
         at = await s.ended(key)
         assert (at.error, at.cause) == ("States.Runtime", "The map run was stopped.")

@@ -3,7 +3,8 @@
 Three kinds. Some inputs must not become an execution at all: `refused` is the API's answer. Some
 executions must end by themselves with an error of their name, in the language or because of what a
 handler returns. And two handlers do to their process what no exception handling can contain: one
-ends it, one never gives its loop back; those executions end in the quarantine lane.
+ends it, one never gives its loop back; those executions end in the quarantine lane, and succeed
+when they are redriven after their handlers were mended.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any, Final
 ARN: Final = "arn:aws:lambda:us-east-1:000000000000:function:"
 WORK: Final = "work"
 WORK_DIR: Final = "WORK_DIR"
+MENDED: Final = "mended"
+"""The file in that folder with which the deadly handlers do no harm any more."""
 EXIT_CODE: Final = 3
 FATAL_SECONDS: Final = 0.02
 """After which a deadly handler strikes; the others of its batch are in the middle of theirs."""
@@ -42,17 +45,24 @@ async def work(input, task: Task):
     return input
 
 
+def is_mended():
+    return os.path.exists(os.path.join(os.environ["{WORK_DIR}"], "{MENDED}"))
+
+
 @handler
 async def exits(input):
     await asyncio.sleep({FATAL_SECONDS})
+    if is_mended():
+        return input
     os._exit({EXIT_CODE})
 
 
 @handler
 async def loops(input):
     await asyncio.sleep({FATAL_SECONDS})
-    while True:
+    while not is_mended():
         pass
+    return input
 
 
 @handler

@@ -1,7 +1,8 @@
 """An execution played again from its history: what happened to it, fed through `advance` anew.
 
 A history tells what came from outside by what follows from it: a task's answer stands there itself,
-a timer or a signal shows in the exit from a Wait or in a task that is scheduled again. Fed in at
+a timer or a signal shows in the exit from a Wait or in a task that is scheduled again; a redrive
+has an event of its own, and finds what a checkpoint of the end before it holds. Fed in at
 the time of the event that it led to, it must lead to the same events with the same data, and to
 the status and output that the execution's row has.
 
@@ -26,6 +27,7 @@ from service.asl import (
     HistoryEvent,
     Json,
     Poisoned,
+    Redriven,
     Signalled,
     Started,
     StateMachine,
@@ -36,6 +38,7 @@ from service.asl import (
     TimerFired,
     advance,
 )
+from service.asl.checkpoint import from_checkpoint, to_checkpoint
 
 _MAP_RUN: Final = "MapRunStarted"
 
@@ -139,6 +142,9 @@ class _Player:
             cause if isinstance(cause, str) else None,
         )
         match event.type:
+            case "ExecutionRedriven":
+                self._hear_of_redrive(event.timestamp)
+                return Redriven()
             case "ExecutionAborted":
                 return Stopped(*texts)
             case "ExecutionFailed":
@@ -149,6 +155,11 @@ class _Player:
             return TaskFailed(self._command_of(event), texts[0] or "", texts[1])
         due_at = self.execution.due_at
         return TimerFired() if due_at is not None and due_at <= event.timestamp else Signalled()
+
+    def _hear_of_redrive(self, at: datetime) -> None:
+        about = self.execution.about
+        about = about._replace(redrive_count=about.redrive_count + 1, redriven_at=at)
+        self.execution = from_checkpoint(to_checkpoint(self.execution), about)
 
     def _command_of(self, event: HistoryEvent) -> int:
         """Return the id of the command that an answer is to: its chain leads to the scheduling."""

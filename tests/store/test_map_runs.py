@@ -9,7 +9,7 @@ import pytest
 
 from service.asl import Status
 from service.engine.ids import CHILDREN_MAX, child_key, map_run_key, run_of
-from service.engine.map_ports import Child, NewMapRun
+from service.engine.map_ports import Child, NewMapRun, Wanted
 from service.engine.ports import Key
 from tests.store.factories import (
     ALICE,
@@ -25,6 +25,7 @@ from tests.store.factories import (
 
 PARENT = new_key()
 RUN = map_run_key(STARTED, PARENT, 3)
+WANTED = Wanted(RUN, 0)
 LAST = child_key(RUN, CHILDREN_MAX - 1).id
 
 
@@ -46,7 +47,7 @@ async def test_a_run_begins_once_and_ends_once(store: Any) -> None:
     assert await maps.status(RUN) is Status.RUNNING
     assert await maps.end(RUN, Status.SUCCEEDED, 7, ALICE)
     assert not await maps.end(RUN, Status.FAILED, None, ALICE)
-    assert not await maps.abort(RUN)
+    assert not await maps.abort(WANTED)
     assert await maps.status(RUN) is Status.SUCCEEDED
 
 
@@ -57,7 +58,7 @@ async def test_a_run_is_ended_by_the_owner_of_its_execution_alone(store: Any) ->
     await insert(store, checkpoint(PARENT))
     assert [claim.key for claim in await store.seize(BOB, [PARENT])] == [PARENT]
     assert not await maps.end(RUN, Status.FAILED, 7, ALICE)
-    assert (await maps.status(RUN), await maps.of(PARENT, BOB)) == (Status.RUNNING, {3: RUN})
+    assert (await maps.status(RUN), await maps.of(PARENT, BOB)) == (Status.RUNNING, {3: WANTED})
     assert await maps.end(RUN, Status.SUCCEEDED, 7, BOB)
     assert await maps.status(RUN) is Status.SUCCEEDED
 
@@ -68,7 +69,7 @@ async def test_runs_of_an_execution_at_rest_are_nobodys(store: Any) -> None:
     await insert(store, resting(PARENT))
     assert (await maps.of(PARENT, ALICE), await maps.of(PARENT, BOB)) == ({}, {})
     assert not await maps.end(RUN, Status.FAILED, None, ALICE)
-    assert await maps.abort(RUN)
+    assert await maps.abort(WANTED)
     assert await maps.status(RUN) is Status.ABORTED
 
 
@@ -104,10 +105,10 @@ async def test_runs_of_an_execution_are_those_under_way(store: Any) -> None:
     await maps.begin(new_run())
     await maps.begin(new_run(other, command_id=4))
     await maps.begin(new_run(map_run_key(STARTED, new_key(), 3), execution=new_key().id))
-    assert await maps.of(PARENT, ALICE) == {3: RUN, 4: other}
+    assert await maps.of(PARENT, ALICE) == {3: WANTED, 4: Wanted(other, 0)}
     assert await maps.of(PARENT, BOB) == {}
     assert await maps.end(RUN, Status.FAILED, 1, ALICE)
-    assert await maps.of(PARENT, ALICE) == {4: other}
+    assert await maps.of(PARENT, ALICE) == {4: Wanted(other, 0)}
 
 
 async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) -> None:
@@ -117,11 +118,11 @@ async def test_a_run_is_forsaken_when_its_execution_is_over_or_gone(store: Any) 
     runs = {key: map_run_key(STARTED, key, 3) for key in (alive, over, gone)}
     for key, run in runs.items():
         await maps.begin(new_run(run, execution=key.id))
-    assert set(await maps.forsaken(10)) == {runs[over], runs[gone]}
+    assert set(await maps.forsaken(10)) == {Wanted(runs[over], 0), Wanted(runs[gone], 0)}
     assert len(await maps.forsaken(1)) == 1
-    await maps.abort(runs[over])
+    await maps.abort(Wanted(runs[over], 0))
     await maps.stopped(runs[over])
-    assert await maps.forsaken(10) == [runs[gone]]
+    assert await maps.forsaken(10) == [Wanted(runs[gone], 0)]
 
 
 async def test_a_run_that_is_being_stopped_is_forsaken_until_its_children_are(store: Any) -> None:
@@ -130,8 +131,8 @@ async def test_a_run_that_is_being_stopped_is_forsaken_until_its_children_are(st
     await maps.begin(new_run())
     await maps.stopped(RUN)  # which nobody asked for
     assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.RUNNING, [])
-    assert await maps.abort(RUN)
-    assert await maps.forsaken(10) == [RUN]
+    assert await maps.abort(WANTED)
+    assert await maps.forsaken(10) == [WANTED]
     assert await maps.of(PARENT, ALICE) == {}
     await maps.stopped(RUN)
     assert (await maps.status(RUN), await maps.forsaken(10)) == (Status.ABORTED, [])
@@ -150,7 +151,7 @@ async def test_children_are_kept_while_their_run_goes_on(store: Any, is_aborted:
     first, last = child_key(run_of(child), 0).id, child_key(run_of(child), CHILDREN_MAX - 1).id
     assert [c.id for c in await store.map_runs.children(child.bucket, first, last, 9)] == [child.id]
     if is_aborted:
-        await store.map_runs.abort(run_of(child))
+        await store.map_runs.abort(Wanted(run_of(child), 0))
         await store.map_runs.stopped(run_of(child))
     else:
         await store.map_runs.end(run_of(child), Status.SUCCEEDED, 1, ALICE)

@@ -1,4 +1,4 @@
-"""Executions that were started: stop, show, list, and what happened in them."""
+"""Executions that were started: stop, redrive, show, list, and what happened in them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import Final, NoReturn, Protocol
 from uuid import UUID
 
 from service.api.stepfunctions import requests
-from service.api.stepfunctions.faults import Fault, no_execution, no_machine, wrong_type
+from service.api.stepfunctions.faults import (
+    Fault,
+    no_execution,
+    no_machine,
+    not_redrivable,
+    wrong_type,
+)
 from service.api.stepfunctions.history import read_page
 from service.api.stepfunctions.machines import shown_machine
 from service.api.stepfunctions.members import data, present
 from service.api.stepfunctions.names import execution_arn, machine_arn
 from service.api.stepfunctions.pages import invalid_token, position_of, token_of
 from service.api.stepfunctions.protocol import Action, Members
+from service.api.stepfunctions.redrives import BY_MAP_RUN, OVERTAKEN, Redrivable
 from service.asl import Status
 from service.engine.arns import Arns, label_of, owner_machine
 from service.engine.catalog import (
@@ -27,17 +34,24 @@ from service.engine.catalog import (
 )
 from service.engine.definitions import Definitions
 from service.engine.ids import name_bucket, run_of
-from service.engine.ports import ExecutionDoesNotExist, Key
+from service.engine.ports import ExecutionDoesNotExist, ExecutionNotRedrivable, Key
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Stopper(Protocol):
+class Controls(Protocol):
     """What runs the executions of STANDARD machines."""
 
     async def stop(self, key: Key, error: str | None = None, cause: str | None = None) -> None:
         """Stop an execution. Raises ExecutionDoesNotExist when it does not run."""
+        ...
+
+    async def redrive(self, key: Key, token: str | None = None) -> datetime:
+        """Have an execution go on that did not succeed; return when it was redriven.
+
+        Raises ExecutionNotRedrivable.
+        """
         ...
 
 
@@ -46,7 +60,7 @@ class Executions:
 
     def __init__(
         self,
-        engine: Stopper,
+        engine: Controls,
         machines: MachineCatalog,
         executions: ExecutionCatalog,
         definitions: Definitions,
@@ -56,6 +70,7 @@ class Executions:
         self._engine = engine
         self._machines = machines
         self._executions = executions
+        self._redrivable = Redrivable(machines, executions)
         self._definitions = definitions
         self._arns = arns
         self._now = now
@@ -64,6 +79,7 @@ class Executions:
         """Return the actions by name."""
         return {
             "StopExecution": self.stop,
+            "RedriveExecution": self.redrive,
             "DescribeExecution": self.describe,
             "DescribeStateMachineForExecution": self.describe_machine,
             "ListExecutions": self.list,
@@ -80,6 +96,25 @@ class Executions:
             record = await self._record(request.execution_arn)
         return {"stopDate": (record.stopped_at or self._now()).timestamp()}
 
+    async def redrive(self, members: Members) -> Members:
+        """Have an execution go on that did not succeed; the same request gives the same answer."""
+        request = requests.read(requests.RedriveExecution, members)
+        record = await self._record(request.execution_arn)
+        if label_of(record.machine) is not None:
+            raise not_redrivable(await self._obstacle(record, BY_MAP_RUN))
+        if await self._redrivable.is_machine_deleted(record):
+            raise not_redrivable(await self._obstacle(record))
+        try:
+            redriven_at = await self._engine.redrive(record.key, request.client_token)
+        except ExecutionNotRedrivable:
+            record = await self._record(request.execution_arn)
+            raise not_redrivable(await self._obstacle(record)) from None
+        return {"redriveDate": redriven_at.timestamp()}
+
+    async def _obstacle(self, record: ExecutionRecord, otherwise: str = OVERTAKEN) -> str:
+        """Return why an execution is not redriven; `otherwise`: its row does not tell."""
+        return await self._redrivable.obstacle(record, self._now()) or otherwise
+
     async def describe(self, members: Members) -> Members:
         """Show an execution as it stands."""
         request = requests.read(requests.OneExecution, members)
@@ -89,7 +124,7 @@ class Executions:
             **data("input", record.input, request.included_data),
             **data("output", record.output, request.included_data),
             **present(error=record.error, cause=record.cause),
-            **_redrive(record.status),
+            **await self._redrivable.status(record, self._now()),
             **self._map_run(record),
         }
 
@@ -114,13 +149,20 @@ class Executions:
         """List a machine's executions, the latest first, a page at a time."""
         request = requests.read(requests.ListExecutions, members)
         machine = await self._listable(request)
-        if request.status_filter == "PENDING_REDRIVE" or request.redrive_filter == "REDRIVEN":
+        if request.status_filter == "PENDING_REDRIVE":
             return {"executions": []}
         status = None if request.status_filter is None else Status(request.status_filter)
-        binding = ("ListExecutions", machine, str(status))
+        redriven = request.redrive_filter
+        binding = ("ListExecutions", machine, str(status), str(redriven))
         before = _position(position_of(request.next_token, *binding))
         size = request.max_results or requests.PAGE
-        records = await self._executions.page(machine, status, before, size + 1)
+        records = await self._executions.page(
+            machine,
+            status,
+            before,
+            size + 1,
+            is_redriven=None if redriven is None else redriven == "REDRIVEN",
+        )
         answer: Members = {"executions": [self._listed(record) for record in records[:size]]}
         if len(records) > size:
             last = records[size - 1]
@@ -188,22 +230,13 @@ class Executions:
             "name": record.name,
             "status": record.status.value,
             "startDate": record.started_at.timestamp(),
-            "redriveCount": 0,
+            "redriveCount": record.redrive_count,
         }
         if record.stopped_at is not None:
             shown["stopDate"] = record.stopped_at.timestamp()
+        if record.redriven_at is not None:
+            shown["redriveDate"] = record.redriven_at.timestamp()
         return shown
-
-
-def _redrive(status: Status) -> Members:
-    """Return whether the service would redrive an execution of this status.
-
-    Observed: recordings of DescribeExecution; API reference, "redriveStatusReason".
-    """
-    if status in (Status.RUNNING, Status.SUCCEEDED):
-        reason = f"Execution is {status.value} and cannot be redriven"
-        return {"redriveStatus": "NOT_REDRIVABLE", "redriveStatusReason": reason}
-    return {"redriveStatus": "REDRIVABLE"}
 
 
 def _position(text: str | None) -> Position | None:

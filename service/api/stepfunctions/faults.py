@@ -72,6 +72,11 @@ def no_execution(arn: str) -> Fault:
     return Fault("ExecutionDoesNotExist", f"Execution Does Not Exist: '{arn}'")
 
 
+def not_redrivable(reason: str) -> Fault:
+    """Return the fault of an execution that cannot be redriven."""
+    return Fault("ExecutionNotRedrivable", f"Execution Not Redrivable: '{reason}'")
+
+
 def wrong_type() -> Fault:
     """Return the fault of an action that a machine's type does not have."""
     return Fault(

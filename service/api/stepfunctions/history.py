@@ -63,6 +63,15 @@ async def read_page(
             return HistoryPage(events, None)
 
 
+async def last_event_id(catalog: ExecutionCatalog, key: Key) -> int:
+    """Return the id of the last event, which is how many there are; 0 without a history.
+
+    Raises Unavailable.
+    """
+    rows = await catalog.history_page(key, _LAST_EVENT_ID, 1, backwards=True)
+    return max((event.id for row in rows for event in unpack(row)), default=0)
+
+
 def _in_order(rows: Sequence[bytes], at: int, backwards: bool) -> list[HistoryEvent]:
     """Return the events of these rows from `at` on, in the direction asked for."""
     events = []

@@ -41,6 +41,7 @@ Data = Annotated[str, Field(max_length=262_144)]
 TraceHeader = Annotated[str, Field(max_length=256)]
 PageSize = Annotated[int, Field(ge=0, le=1000)]
 PageToken = Annotated[str, Field(min_length=1, max_length=1024)]
+ClientToken = Annotated[str, Field(min_length=1, max_length=64, pattern="^[!-~]+$")]
 MachineKind = Literal["STANDARD", "EXPRESS"]
 IncludedData = Literal["ALL_DATA", "METADATA_ONLY"]
 StatusFilter = Literal["RUNNING", "SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED", "PENDING_REDRIVE"]
@@ -164,6 +165,11 @@ class StopExecution(Parameters):
     cause: Annotated[str, Field(max_length=32_768)] | None = None
 
 
+class RedriveExecution(Parameters):
+    execution_arn: Arn
+    client_token: ClientToken | None = None
+
+
 class OneExecution(Parameters):
     """DescribeExecution, DescribeStateMachineForExecution."""
 
@@ -227,6 +233,8 @@ def _constraint(found: Any) -> str | None:
             rule = f"Member must have value greater than or equal to {context['ge']}"
         case "less_than_equal":
             rule = f"Member must have value less than or equal to {context['le']}"
+        case "string_pattern_mismatch":
+            rule = f"Member must satisfy regular expression pattern: {context['pattern']}"
         case "literal_error":
             allowed = context["expected"].replace("'", "").replace(" or ", ", ")
             rule = f"Member must satisfy enum value set: [{allowed}]"

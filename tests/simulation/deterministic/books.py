@@ -35,6 +35,7 @@ class Books:
         network.on_fault = self._struck
         server.on_claim = self._claimed
         server.on_rescue = self._rescued
+        server.on_redrive = self._ended.discard
 
     def _committed(self, session: Session) -> None:
         self.outside.hear(session.told)

@@ -38,7 +38,7 @@ class RemoteStore:
         self.network = network
         self.server = server
         self.sessions: list[Session] = []
-        self.map_runs: MapRunStore = MemoryMapRuns({}, server.clock)
+        self.map_runs: MapRunStore = MemoryMapRuns({}, server.clock, lambda key: None)
         process.on_death.append(self._hang_up_all)
         process.on_pause.append(self._fall_silent)
 
@@ -96,6 +96,16 @@ class RemoteStore:
     async def seize(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
         claims: Sequence[Claim] = await self.ask("seize", owner, keys)
         return claims
+
+    async def redrive(
+        self, owner: UUID, keys: Sequence[Key], token: str | None = None
+    ) -> Sequence[Claim]:
+        claims: Sequence[Claim] = await self.ask("redrive", owner, keys, token)
+        return claims
+
+    async def redriven_by(self, key: Key, token: str) -> datetime | None:
+        redriven_at: datetime | None = await self.ask("redriven_by", key, token)
+        return redriven_at
 
     async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
         return bool(await self.ask("quarantine", key, epoch, by))

@@ -253,7 +253,7 @@ class ModelDatabase(Tables):
 
     def ask(self, who: str, name: str, arguments: Sequence[Any], reply: Reply) -> None:
         """Perform a statement that is a transaction of its own."""
-        if name in ("seize", "quarantine", "bury", "let_go", "release"):
+        if name in ("seize", "redrive", "quarantine", "bury", "let_go", "release"):
             patience_ms = RELEASE_PATIENCE_MS if name == "release" else LOCK_PATIENCE_MS
             session = Session(who, patience_ms)
 
@@ -276,7 +276,7 @@ class ModelDatabase(Tables):
             reply(answer, None)
 
     def _rows_of(self, name: str, arguments: Sequence[Any]) -> list[Shard]:
-        if name == "seize":
+        if name in ("seize", "redrive"):
             buckets = {key.bucket for key in arguments[1]}
         elif name == "release":
             buckets = {key.bucket for key, row in self.rows() if row.at.owner == arguments[0]}

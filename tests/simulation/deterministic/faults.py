@@ -30,7 +30,7 @@ TRANSACTION: Final = (
 )
 STATEMENTS: Final = (
     "next_due", "claim_due", "owned", "claim_owned", "seize", "quarantine", "bury", "heartbeat",
-    "rescue", "let_go", "release", "sweep", "tidy", "contact",
+    "rescue", "let_go", "release", "sweep", "tidy", "contact", "redrive", "redriven_by",
 )  # fmt: skip
 EFFECTS: Final = ("mail", "function")
 DATABASE: Final = (*TRANSACTION, *STATEMENTS)

@@ -250,12 +250,14 @@ class Judge:
                     )
 
     def _is_retry(self, key: UUID) -> bool:
-        """Tell whether a state's own Retry has it performed again: the stubborn one's does."""
+        """Tell whether a state's own Retry has it performed again, as the stubborn one's does, or a
+        redrive.
+        """
         execution = self._execution_of(key)
         row = (
             None if execution is None else self._server.shard(execution.bucket).committed[execution]
         )
-        return row is not None and row.machine == STUBBORN
+        return row is not None and (row.machine == STUBBORN or row.redrive_count > 0)
 
     @property
     def _struck(self) -> Sequence[Struck]:

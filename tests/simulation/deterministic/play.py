@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from service.asl import Status
 from service.engine.ports import Key
 from service.store.memory import MemoryDefinitions
 from tests.simulation.deterministic.books import Books
@@ -109,7 +110,7 @@ class _Stage:
         self._looks_at = 0.0
         self.books = Books(self.world, self.server, self.outside, self.network)
         process = Process(self.world, "outside")
-        self.visitors = Visitors(process, self.network, self, self._is_committed)
+        self.visitors = Visitors(process, self.network, self, self._is_committed, self._find)
         self.outside.on_letter = self.visitors.receive
         self.books.life_of = self.of_owner.get
 
@@ -253,6 +254,10 @@ class _Stage:
         self.world.say("world", "nothing more goes wrong")
 
     # When it is over
+
+    def _find(self, name: str) -> tuple[Key, Status] | None:
+        rows = self.books.server.rows()
+        return next(((key, row.at.status) for key, row in rows if row.name == name), None)
 
     def _is_committed(self, key: Key) -> bool:
         return key in self.server.shard(key.bucket).committed

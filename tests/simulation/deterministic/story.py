@@ -23,6 +23,9 @@ STARTS_MAX: Final = 2
 FAULTS_MAX: Final = 7
 BEGIN_WITHIN_SECONDS: Final = 2.0
 ADDRESSES: Final = 5
+STOPPED_SHARE: Final = 0.4
+STOPPED_WITHIN: Final = 1.5
+"""Seconds in which those executions are stopped that are redriven: most are under way then."""
 NEVER: Final = -1.0
 
 
@@ -51,14 +54,21 @@ class Visitor:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A client that starts an execution of a small machine, by a name of its choice."""
+    """A client that starts an execution of a small machine, by a name of its choice.
+
+    Some stop it so many seconds later, and redrive it until it succeeds.
+    """
 
     number: int
     at: float
     machine: str
+    stopped_after: float = NEVER
 
     def __str__(self) -> str:
-        return f"client {self.number} starts {self.machine} at {self.at:.3f} s"
+        starts = f"client {self.number} starts {self.machine} at {self.at:.3f} s"
+        if self.stopped_after == NEVER:
+            return starts
+        return f"{starts}, stops it {self.stopped_after:.3f} s later and redrives it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,8 @@ def story_of(seed: int) -> Story:
     """Return the story of a seed."""
     random = Random(f"story {seed}")
     visitors = tuple(_visitor(n, random) for n in range(random.randint(1, VISITORS_MAX)))
-    starts = tuple(_start(n, random) for n in range(random.randint(0, STARTS_MAX)))
+    redrives = Random(f"redrives of story {seed}")
+    starts = tuple(_start(n, random, redrives) for n in range(random.randint(0, STARTS_MAX)))
     faults = tuple(draw_fault(random) for _ in range(random.randint(1, FAULTS_MAX)))
     return Story(seed, visitors, starts, faults)
 
@@ -103,5 +114,7 @@ def _visitor(number: int, random: Random) -> Visitor:
     return Visitor(number, at, address, machine, after, clicks)
 
 
-def _start(number: int, random: Random) -> Start:
-    return Start(number, random.uniform(0.0, BEGIN_WITHIN_SECONDS), random.choice(SMALL))
+def _start(number: int, random: Random, redrives: Random) -> Start:
+    is_stopped, after = redrives.random() < STOPPED_SHARE, redrives.uniform(0.0, STOPPED_WITHIN)
+    at, machine = random.uniform(0.0, BEGIN_WITHIN_SECONDS), random.choice(SMALL)
+    return Start(number, at, machine, after if is_stopped else NEVER)

@@ -111,6 +111,7 @@ class Tables:
         self.on_commit: Callable[[Session], None] = lambda session: None
         self.on_claim: Callable[[Key, UUID | None], None] = lambda key, owner: None
         self.on_rescue: Callable[[UUID], None] = lambda owner: None
+        self.on_redrive: Callable[[Key], None] = lambda key: None
 
     def shard(self, bucket: int) -> Shard:
         """Return the executions of a bucket."""
@@ -172,6 +173,22 @@ class Tables:
             if self.shard(key.bucket).is_running(key)
         ]
 
+    def _redrive(self, owner: UUID, keys: Sequence[Key], token: str | None) -> Sequence[Claim]:
+        claims = [
+            claim
+            for key in sorted(set(keys))
+            for claim in at_once(self.shard(key.bucket).redrive(owner, [key], token))
+        ]
+        for claim in claims:
+            self.seen["redrive"] += 1
+            self.on_redrive(claim.key)
+        return claims
+
+    def _redriven_by(self, key: Key, token: str) -> datetime | None:
+        row = self.shard(key.bucket).committed.get(key)
+        redrives = () if row is None else row.redrives
+        return next((at for by, at in redrives if by == token), None)
+
     def _quarantine(self, key: Key, epoch: int, by: int) -> bool:
         self.seen["quarantine"] += 1
         return at_once(self.shard(key.bucket).quarantine(key, epoch, by))
@@ -230,7 +247,8 @@ class Tables:
 def _as_claim(key: Key, row: ExecutionRow, now: datetime) -> Claim:
     return Claim(
         key, row.at.epoch, row.machine, row.definition, row.name, row.input, row.started_at,
-        row.at.document, row.is_signalled, row.claims, row.quarantined, now,
+        row.at.document, row.is_signalled, row.claims, row.quarantined, now, row.redrive_count,
+        row.redrives[0][1] if row.redrives else None,
     )  # fmt: skip
 
 

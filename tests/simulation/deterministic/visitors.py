@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 from uuid import UUID
 
 from service.accounts.address import parse_address
 from service.accounts.signup import SignupRequest
 from service.accounts.tokens import UnknownToken
+from service.asl import Status
 from service.engine.ids import key_of, name_bucket
-from service.engine.ports import ExecutionAlreadyExists, Key, Overloaded, Unavailable
+from service.engine.ports import (
+    ExecutionAlreadyExists,
+    ExecutionDoesNotExist,
+    ExecutionNotRedrivable,
+    Key,
+    Overloaded,
+    Unavailable,
+)
 from tests.simulation.deterministic.faults import DROP, LATE, LOSE, SLOW, TWICE
 from tests.simulation.deterministic.network import Network
 from tests.simulation.deterministic.outside import Letter
@@ -64,12 +74,14 @@ class Visitors:
         network: Network,
         replicas: Replicas,
         is_committed: Callable[[Key], bool],
+        find: Callable[[str], tuple[Key, Status] | None],
     ) -> None:
         self.told = Told()
         self.process = process
         self._network = network
         self._replicas = replicas
         self._is_committed = is_committed
+        self._find = find  # an execution by its name, and how it stands
         self._busy = 0
         self._reading: dict[str, list[Visitor]] = {}
         self._mails_seen: set[str] = set()
@@ -154,6 +166,34 @@ class Visitors:
 
         if await self._until_answered(str(start), begin) is not None:
             self.told.started[name] = start
+            if start.stopped_after != NEVER:
+                await asyncio.sleep(start.stopped_after)
+                await self._stop_and_redrive(start, name)
+
+    async def _stop_and_redrive(self, start: Start, name: str) -> None:
+        """Stop an execution, and redrive it until it succeeds: a request that was held up on its
+        way may stop it once more.
+        """
+
+        async def stop(node: Node) -> bool:
+            with suppress(ExecutionDoesNotExist):  # it has ended
+                await node.engine.stop(self._found(name)[0], "Stopped")
+            return True
+
+        await self._until_answered(f"{start}: the stop", stop)
+        for n in range(TRIES_MAX):
+            key, status = self._found(name)
+            if status is Status.SUCCEEDED:
+                return
+            if status is not Status.RUNNING:
+                await self._until_answered(f"{start}: redrive {n}", partial(_redrive, key, str(n)))
+            await asyncio.sleep(PAUSE_SECONDS)
+        self.told.unanswered.append(f"{start}: it does not succeed, however often it is redriven")
+
+    def _found(self, name: str) -> tuple[Key, Status]:
+        found = self._find(name)
+        assert found is not None, f"{name} was acknowledged"
+        return found
 
     def _check(self, key: Key, node: Node) -> None:
         if not self._is_committed(key):
@@ -226,3 +266,9 @@ class Visitors:
 
         world = self._network.world
         world.after(world.latency(), lambda: self.process.call_soon(settle))
+
+
+async def _redrive(key: Key, token: str, node: Node) -> bool:
+    with suppress(ExecutionNotRedrivable):  # another request has come first
+        await node.engine.redrive(key, token)
+    return True
