@@ -105,7 +105,7 @@ class Quarantine:
         try:
             # Not `wait_for`, which before Python 3.12 can swallow the cancellation that ends this.
             async with asyncio.timeout(seconds):
-                await tenure.over.wait()
+                await tenure.until_over()
         except (TimeoutError, asyncio.CancelledError) as error:
             # A slow task or a clean stop is no death: this beginning is taken back.
             await self._store.quarantine(claim.key, claim.epoch, -1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, TypeAlias
 from uuid import UUID
@@ -80,22 +80,32 @@ class Surroundings:
     on_ended: OnEnded = lambda name, key: None
 
 
-@dataclass(slots=True, eq=False)
 class Tenure:
     """An execution in the memory of the worker that owns it, from its claim to its rest or end."""
 
-    key: Key
-    epoch: int  # 0 until its row is known to be there
-    machine: StateMachine
-    name: str
-    execution: Execution
-    inbox: list[Event] = field(default_factory=list)
-    performing: dict[int, asyncio.Task[None]] = field(default_factory=dict)
-    timer: asyncio.TimerHandle | None = None
-    is_queued: bool = False
-    is_left: bool = False  # memory is full: stored, but left to whoever claims it
-    is_alone: bool = False  # in the quarantine lane: shares its batch with nobody
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(
+        self,
+        key: Key,
+        epoch: int,
+        machine: StateMachine,
+        name: str,
+        execution: Execution,
+        *,
+        is_alone: bool = False,
+    ) -> None:
+        self.key = key
+        self.epoch = epoch  # 0 until its row is known to be there
+        self.machine = machine
+        self.name = name
+        self.execution = execution
+        self.inbox: list[Event] = []
+        self.performing: dict[int, asyncio.Task[None]] = {}
+        self.timer: asyncio.TimerHandle | None = None
+        self.is_queued = False
+        self.is_left = False  # memory is full: stored, but left to whoever claims it
+        self.is_alone = is_alone  # in the quarantine lane: shares its batch with nobody
+        self._is_over = False
+        self._over: asyncio.Event | None = None  # made for who waits, which hardly anybody does
 
     def task(self, command: RunTask) -> Task:
         """Return what a handler is told of the command it performs."""
@@ -115,7 +125,21 @@ class Tenure:
         for task in self.performing.values():
             task.cancel()
         self.performing.clear()
-        self.over.set()
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Tell whoever waits that it is over, or has got as far as they wait for."""
+        self._is_over = True
+        if self._over is not None:
+            self._over.set()
+
+    async def until_over(self) -> None:
+        """Return when it is over: at once, if it is."""
+        if self._over is None:
+            self._over = asyncio.Event()
+            if self._is_over:
+                self._over.set()
+        await self._over.wait()
 
 
 class Asked(NamedTuple):
@@ -382,28 +406,33 @@ class Turn:
         )  # fmt: skip
 
 
-@dataclass(slots=True, eq=False)
 class NewRow:
     """What is known of an execution only at its start, and who waits to hear that it is stored."""
 
-    input: str
-    stored: asyncio.Future[None]
+    def __init__(self, input: str, stored: asyncio.Future[None]) -> None:
+        self.input = input
+        self.stored = stored
 
 
-@dataclass(slots=True, eq=False)
 class Request:
     """An effect from outside any execution (a visitor verifies), and perhaps a signal that comes of
     it.
     """
 
-    effect: Effect
-    signal: Callable[[Mapping[str, object] | None], Key | None]
-    answer: asyncio.Future[Mapping[str, object] | None]
-    row: Mapping[str, object] | None = None
-    signalled: Key | None = None
-    # What it signals goes on in a transaction of its own: it failed in the one they shared.
-    is_apart: bool = False
-    tries: int = 0
+    def __init__(
+        self,
+        effect: Effect,
+        signal: Callable[[Mapping[str, object] | None], Key | None],
+        answer: asyncio.Future[Mapping[str, object] | None],
+    ) -> None:
+        self.effect = effect
+        self.signal = signal
+        self.answer = answer
+        self.row: Mapping[str, object] | None = None
+        self.signalled: Key | None = None
+        # What it signals goes on in a transaction of its own: it failed in the one they shared.
+        self.is_apart = False
+        self.tries = 0
 
 
 Unit: TypeAlias = Turn | Request

@@ -144,8 +144,9 @@ class Worker:
 
         `are_suspects`: their former worker may have died of one of them.
         """
+        if claims:
+            self.surroundings.clock.observe(max(claim.claimed_at for claim in claims))
         for claim in claims:
-            self.surroundings.clock.observe(claim.claimed_at)
             if self._is_held(claim, events):
                 continue
             if (are_suspects or claim.claims >= SUSPECT_FROM_CLAIMS) and not events:
@@ -165,9 +166,11 @@ class Worker:
 
     async def _adopt(self, claim: Claim, *events: Event, is_alone: bool = False) -> Tenure | None:
         try:
-            machine = await self._machines.pinned(claim.definition)
-            if self._is_held(claim, events):
-                return None  # taken up meanwhile: each lane looks for what an outage left behind
+            machine = self._machines.cached(claim.definition)
+            if machine is None:
+                machine = await self._machines.pinned(claim.definition)
+                if self._is_held(claim, events):
+                    return None  # taken up meanwhile: each lane looks for what an outage left
             tenure = self._tenure(claim, machine)
             tenure.is_alone = is_alone
             self.tenures.replace(tenure)
@@ -253,7 +256,7 @@ class Worker:
         execution = tenure.execution
         self._performer.cancel_closed(tenure)
         if tenure.is_alone:
-            tenure.over.set()
+            tenure.pass_on()
         if self._leaves_maps and not tenure.inbox and _waits_for_maps_alone(execution):
             self.tenures.forget(tenure)
         elif not self._performer.perform(tenure) or tenure.inbox:
@@ -403,7 +406,7 @@ class Worker:
         tenure = self.tenures.get(key)
         if tenure is None:
             return False
-        await tenure.over.wait()
+        await tenure.until_over()
         return tenure.execution.status is not Status.RUNNING
 
     async def finished(self) -> None:

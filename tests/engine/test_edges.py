@@ -163,6 +163,7 @@ async def test_what_is_taken_up_twice_at_once_is_performed_once() -> None:
             return await pinned(sha256)
 
         s.engine.definitions.pinned = late  # type: ignore[method-assign]
+        s.engine.definitions.cached = lambda sha256: None  # type: ignore[method-assign]
         # Both lanes find the row after an outage, and neither knows of the other.
         claim = s.store.claim(key, s.engine.id)
         taken = [asyncio.ensure_future(worker.adopt([claim], *e)) for e in ([Signalled()], [])]

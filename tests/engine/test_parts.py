@@ -487,7 +487,7 @@ async def test_who_is_suspected_for_the_first_time_is_passed_on_soon_and_without
             return True
 
     async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
-        tenures.append(SimpleNamespace(over=asyncio.Event(), is_alone=is_alone))
+        tenures.append(SimpleNamespace(until_over=asyncio.Event().wait, is_alone=is_alone))
         return tenures[-1]
 
     lane = Quarantine(Counting(), adopt, _nothing)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from contextvars import Context
 from heapq import heappop, heappush
 from inspect import CORO_CREATED, getcoroutinestate
 from random import Random
+from types import CoroutineType
 from typing import Any, Final
 from zlib import crc32
 
@@ -94,9 +95,8 @@ class World:
             process.is_dead = True
             process.ready.clear()
             for task in process.tasks:
-                coroutine = task.get_coro()
-                if not task.done() and getcoroutinestate(coroutine) == CORO_CREATED:
-                    coroutine.close()  # it was killed before its first step
+                if not task.done() and _has_not_begun(task.get_coro()):
+                    task.get_coro().close()  # it was killed before its first step
         self._coming.clear()
 
     def _push(self, at: float, process: Process | None, what: object) -> None:
@@ -278,3 +278,8 @@ class _Task(asyncio.Task[Any]):
 
     def __eq__(self, other: object) -> bool:
         return self is other
+
+
+def _has_not_begun(coroutine: object) -> bool:
+    """Tell whether Python would complain that it was never awaited: of its own ones, it does."""
+    return isinstance(coroutine, CoroutineType) and getcoroutinestate(coroutine) == CORO_CREATED
