@@ -113,7 +113,10 @@ def advance(
         run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
     if run.ready or run.is_cut_short:
         run.execution.halt = run.left_over()
-    if not (run.history or run.has_changed):
+    # What the step before has left over may have been given up since. Then nothing else changes,
+    # but an execution that kept its halt would be due at once for ever.
+    is_halt_over = execution.halt is not None and run.execution.halt is None
+    if not (run.history or run.has_changed or is_halt_over):
         return Step(execution, (), ())
     return Step(run.execution, run.commands(), tuple(run.history))
 
