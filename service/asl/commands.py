@@ -1,14 +1,20 @@
-"""What an execution asks for: performed after the commit that holds it, again after a crash."""
+"""What an execution asks for: performed after the commit that holds it, again after a crash.
+
+The commands that nearly every step makes have their constructors written out, here as with the
+other values of the language: those that a dataclass or a named tuple brings are never compiled.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from service.asl.values import Json
 
 
-class RunTask(NamedTuple):
+@dataclass(init=False, slots=True)
+class RunTask:
     """Have a handler do something. The frame waits for TaskSucceeded or TaskFailed with this id.
 
     `id` is the id of the history event that scheduled this attempt: unique within the execution,
@@ -17,20 +23,44 @@ class RunTask(NamedTuple):
     `attempt` counts from 0.
     """
 
-    id: int
-    entered_event_id: int
-    state: str
-    resource: str
-    parameters: Json
-    attempt: int = 0
-    timeout_seconds: int | None = None
-    heartbeat_seconds: int | None = None
+    id: Final[int]
+    entered_event_id: Final[int]
+    state: Final[str]
+    resource: Final[str]
+    parameters: Final[Json]
+    attempt: Final[int]
+    timeout_seconds: Final[int | None]
+    heartbeat_seconds: Final[int | None]
+
+    def __init__(
+        self,
+        id: int,
+        entered_event_id: int,
+        state: str,
+        resource: str,
+        parameters: Json,
+        attempt: int = 0,
+        timeout_seconds: int | None = None,
+        heartbeat_seconds: int | None = None,
+    ) -> None:
+        self.id = id
+        self.entered_event_id = entered_event_id
+        self.state = state
+        self.resource = resource
+        self.parameters = parameters
+        self.attempt = attempt
+        self.timeout_seconds = timeout_seconds
+        self.heartbeat_seconds = heartbeat_seconds
 
 
-class SetTimer(NamedTuple):
+@dataclass(init=False, slots=True)
+class SetTimer:
     """Deliver TimerFired at this moment, or at once when it is past."""
 
-    due_at: datetime
+    due_at: Final[datetime]
+
+    def __init__(self, due_at: datetime) -> None:
+        self.due_at = due_at
 
 
 class ReadItems(NamedTuple):

@@ -83,7 +83,8 @@ class Computed:
             raise self.expressions.unexpected(value, "array")
         return value
 
-    def number(self, visit: Visit, minimum: float, maximum: float) -> float:
+    # A union, since a whole number given as a float becomes one when this is compiled.
+    def number(self, visit: Visit, minimum: int | float, maximum: int | float) -> int | float:
         """Return the value of a field that takes a number, from `minimum` to `maximum`."""
         value = self.of(visit)
         if isinstance(value, bool) or not isinstance(value, int | float):

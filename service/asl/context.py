@@ -29,7 +29,7 @@ class Visit:
         self.random = random
         self.time_scale = time_scale
         self.counts_retries = counts_retries
-        self.work = work or Work()
+        self.work = Work() if work is None else work
         self._context: dict[str, Json] | None = None
 
     @property

@@ -8,7 +8,7 @@ changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from service.asl.values import Json
 
@@ -18,20 +18,32 @@ class Started:
     """The execution begins."""
 
 
-class TaskSucceeded(NamedTuple):
+@dataclass(init=False, slots=True)
+class TaskSucceeded:
     """A handler answered. `acknowledges_signal`: what it says already tells what a signal would."""
 
-    command_id: int
-    output: Json
-    acknowledges_signal: bool = False
+    command_id: Final[int]
+    output: Final[Json]
+    acknowledges_signal: Final[bool]
+
+    def __init__(self, command_id: int, output: Json, acknowledges_signal: bool = False) -> None:
+        self.command_id = command_id
+        self.output = output
+        self.acknowledges_signal = acknowledges_signal
 
 
-class TaskFailed(NamedTuple):
+@dataclass(init=False, slots=True)
+class TaskFailed:
     """A handler failed, or there is none."""
 
-    command_id: int
-    error: str
-    cause: str | None = None
+    command_id: Final[int]
+    error: Final[str]
+    cause: Final[str | None]
+
+    def __init__(self, command_id: int, error: str, cause: str | None = None) -> None:
+        self.command_id = command_id
+        self.error = error
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,23 @@ class About(NamedTuple):
     redriven_at: datetime | None = None
 
 
-class OpenTask(NamedTuple):
+@dataclass(init=False, slots=True)
+class OpenTask:
     """A task whose answer has not come. Either moment may pass first."""
 
-    command: RunTask
-    times_out_at: datetime | None = None
-    heartbeat_due_at: datetime | None = None
+    command: Final[RunTask]
+    times_out_at: Final[datetime | None]
+    heartbeat_due_at: Final[datetime | None]
+
+    def __init__(
+        self,
+        command: RunTask,
+        times_out_at: datetime | None = None,
+        heartbeat_due_at: datetime | None = None,
+    ) -> None:
+        self.command = command
+        self.times_out_at = times_out_at
+        self.heartbeat_due_at = heartbeat_due_at
 
     @property
     def due_at(self) -> datetime | None:
@@ -72,10 +83,14 @@ class OpenTask(NamedTuple):
         return min(self.times_out_at, self.heartbeat_due_at)
 
 
-class OpenWait(NamedTuple):
+@dataclass(init=False, slots=True)
+class OpenWait:
     """A Wait state that lasts until `due_at`, or until a signal."""
 
-    due_at: datetime
+    due_at: Final[datetime]
+
+    def __init__(self, due_at: datetime) -> None:
+        self.due_at = due_at
 
     @property
     def command(self) -> Command:
@@ -83,10 +98,14 @@ class OpenWait(NamedTuple):
         return SetTimer(self.due_at)
 
 
-class Backoff(NamedTuple):
+@dataclass(init=False, slots=True)
+class Backoff:
     """The pause before a state is tried again."""
 
-    due_at: datetime
+    due_at: Final[datetime]
+
+    def __init__(self, due_at: datetime) -> None:
+        self.due_at = due_at
 
     @property
     def command(self) -> Command:
@@ -94,11 +113,16 @@ class Backoff(NamedTuple):
         return SetTimer(self.due_at)
 
 
-class OpenMap(NamedTuple):
+@dataclass(init=False, slots=True)
+class OpenMap:
     """A Distributed Map whose children run. `arn` is that of the run once it has begun."""
 
-    command: RunMap
-    arn: str | None = None
+    command: Final[RunMap]
+    arn: Final[str | None]
+
+    def __init__(self, command: RunMap, arn: str | None = None) -> None:
+        self.command = command
+        self.arn = arn
 
     @property
     def due_at(self) -> None:
@@ -189,7 +213,6 @@ class Frame:
     variables: Mapping[str, Json]  # never written to: a new one takes its place
     variable_bytes: int  # of JSON text in those that the frame itself has set
 
-    # Written out, since that of a dataclass is never compiled, and every step makes some of these.
     def __init__(
         self,
         id: int,
@@ -275,7 +298,7 @@ class Execution:
     remains: Mapping[int, Frame]  # the frames of one that has ended, see `redrive.left_behind`
     _seen: tuple[tuple[RunTask, ...], datetime | None] | None = field(repr=False, compare=False)
 
-    def __init__(  # written out for the same reason as that of a frame
+    def __init__(
         self,
         about: About,
         status: Status = Status.RUNNING,

@@ -6,9 +6,10 @@ history, and most histories are never read. `render` makes what the API shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from service.asl.values import Json, text_of
 
@@ -17,32 +18,42 @@ from service.asl.values import Json, text_of
 HISTORY_EVENTS_MAX: Final = 25_000
 
 _TEXT_MEMBERS: Final = frozenset({"input", "output", "parameters"})
+_UTC_OFFSET: Final = "+00:00"
 _CUT_MEMBERS: Final = frozenset({"input", "output", "assignedVariables"})
 
 
-class HistoryEvent(NamedTuple):
+@dataclass(init=False, slots=True)
+class HistoryEvent:
     """One thing that happened.
 
     `details` is None for a type that has none; ids count from 1 without a gap.
     """
 
-    id: int
-    previous_event_id: int
-    timestamp: datetime
-    type: str
-    details: Mapping[str, Json] | None = None
+    id: Final[int]
+    previous_event_id: Final[int]
+    timestamp: Final[datetime]
+    type: Final[str]
+    details: Final[dict[str, Json] | None]
 
-    def to_json(self) -> Json:
-        """Return the event as a short JSON array, for storage."""
-        moment = self.timestamp.isoformat()
-        details = None if self.details is None else dict(self.details)
-        return [self.id, self.previous_event_id, moment, self.type, details]
+    def __init__(
+        self,
+        id: int,
+        previous_event_id: int,
+        timestamp: datetime,
+        type: str,
+        details: dict[str, Json] | None = None,
+    ) -> None:
+        self.id = id
+        self.previous_event_id = previous_event_id
+        self.timestamp = timestamp
+        self.type = type
+        self.details = details
 
     @classmethod
     def from_json(cls, value: Json) -> HistoryEvent:
-        """Return the event that `to_json` wrote.
+        """Return the event that `stored` made this of.
 
-        Raise ValueError when `value` is nothing that `to_json` writes.
+        Raise ValueError when `value` is nothing that `stored` makes.
         """
         if isinstance(value, list) and len(value) == 5:
             id_, previous, moment, type_, details = value
@@ -55,6 +66,23 @@ class HistoryEvent(NamedTuple):
             ):
                 return cls(id_, previous, datetime.fromisoformat(moment), type_, details)
         raise ValueError(f"the history event is malformed: {value!r:.200}")
+
+
+def stored(events: Sequence[HistoryEvent]) -> list[Json]:
+    """Return each of the events as a short JSON array, for storage.
+
+    Those of one step have one moment between them, which is written once.
+    """
+    made: list[Json] = []
+    moment, text = None, ""
+    for event in events:
+        if event.timestamp is not moment:
+            moment = event.timestamp
+            text = moment.isoformat()
+            if text.endswith(_UTC_OFFSET):
+                text = text.removesuffix(_UTC_OFFSET) + "Z"
+        made.append([event.id, event.previous_event_id, text, event.type, event.details])
+    return made
 
 
 def details_member(type_: str) -> str:

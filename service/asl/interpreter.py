@@ -19,9 +19,10 @@ to the next step, which goes on as this one would have: the history comes out th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import Final, NamedTuple
+from typing import Final
 
 from service.asl import redrive
 from service.asl.commands import Command
@@ -84,12 +85,23 @@ HISTORY_CAUSE: Final = (
 )
 
 
-class Step(NamedTuple):
+@dataclass(init=False, slots=True)
+class Step:
     """What one event led to: where the execution stands now, what to perform, and what happened."""
 
-    execution: Execution
-    commands: tuple[Command, ...]
-    history: tuple[HistoryEvent, ...]
+    execution: Final[Execution]
+    commands: Final[tuple[Command, ...]]
+    history: Final[tuple[HistoryEvent, ...]]
+
+    def __init__(
+        self,
+        execution: Execution,
+        commands: tuple[Command, ...],
+        history: tuple[HistoryEvent, ...],
+    ) -> None:
+        self.execution = execution
+        self.commands = commands
+        self.history = history
 
 
 def advance(
@@ -120,7 +132,10 @@ def advance(
         run.end(Status.FAILED, "ExecutionFailed", Failure(RUNTIME, HISTORY_CAUSE))
     if run.ready or run.is_cut_short:
         run.execution.halt = run.left_over()
-    if not (run.history or run.has_changed):
+    # What the step before has left over may have been given up since. Then nothing else changes,
+    # but an execution that kept its halt would be due at once for ever.
+    is_halt_over = execution.halt is not None and run.execution.halt is None
+    if not (run.history or run.has_changed or is_halt_over):
         return Step(execution, (), ())
     return Step(run.execution, run.commands(), tuple(run.history))
 
@@ -229,7 +244,8 @@ class Run(Workspace):
             cause = too_large(state.target.origin)
             self._fail_task(event.command_id, DATA_LIMIT_EXCEEDED, cause)
             return
-        self.emit(frame, *state.target.succeeded(event.output))
+        type_, details = state.target.succeeded(event.output)
+        self.emit(frame, type_, details)
         self._resume(frame, state, event.output)
 
     def _fail_task(self, command_id: int, error: str, cause: str | None) -> None:
@@ -238,7 +254,8 @@ class Run(Workspace):
             return
         frame, state = found
         failure = Failure(*bounded(error, cause), by_task=True)
-        self.emit(frame, *state.target.failed(failure))
+        type_, details = state.target.failed(failure)
+        self.emit(frame, type_, details)
         self._fail(frame, state, failure)
 
     def _hear(self, command_id: int) -> None:
@@ -365,7 +382,7 @@ class Run(Workspace):
         if not self.ready:
             return
         ready, history, work = self.ready, self.history, self.work
-        events_max, work_max = self.share
+        events_max, work_max = self.share.events, self.share.work
         while ready and len(history) < events_max and work.done < work_max:
             frame = self.frames.get(ready.popleft())
             if frame is not None:
@@ -410,15 +427,14 @@ class Run(Workspace):
             self._continue_fork(frame, state, decision.fork, frame.last_event_id)
 
     def _leave(self, frame: Frame, state: State, goto: Goto) -> None:
-        next_, output, assigned = goto
-        details: dict[str, Json] = {"name": frame.state, "output": output}
-        if assigned:
-            details["assignedVariables"] = dict(assigned)
+        details: dict[str, Json] = {"name": frame.state, "output": goto.output}
+        if goto.assigned:
+            details["assignedVariables"] = dict(goto.assigned)
         self.emit(frame, f"{state.type}StateExited", details)
-        if next_ is None:
-            self._finish(frame, output)
+        if goto.next is None:
+            self._finish(frame, goto.output)
         else:
-            self._enter(frame, next_, output)
+            self._enter(frame, goto.next, goto.output)
 
     def _park(self, frame: Frame, state: State, park: Park) -> None:
         if self.execution.is_signalled and isinstance(park.waiting, OpenWait):
@@ -640,7 +656,7 @@ class Run(Workspace):
             self.record(frame.last_event_id, *event)
         parent.last_event_id = frame.last_event_id
         if fork.failures_max is None:
-            self._fail(parent, state, failure._replace(in_branch=True))
+            self._fail(parent, state, failure.of_branch())
         elif fork.failed > fork.failures_max:
             exceeded = Failure(EXCEED_TOLERATED_FAILURE_THRESHOLD, TOLERANCE_CAUSE)
             self._fail(parent, state, exceeded)

@@ -8,7 +8,7 @@ States.DataLimitExceeded terminal; one that comes of the state's own data flow i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from service.asl.computed import DataFlow
 from service.asl.dataflow import NO_FIELDS
@@ -31,16 +31,33 @@ RETRIERS_MAX: Final = 100
 ERROR_NAMES_MAX: Final = 100
 
 
-class Failure(NamedTuple):
+@dataclass(init=False, slots=True)
+class Failure:
     """Why a state failed.
 
     `by_task`: a handler's answer was at fault, not the state's own data flow.
     """
 
-    error: str | None
-    cause: str | None
-    by_task: bool = False
-    in_branch: bool = False
+    error: Final[str | None]
+    cause: Final[str | None]
+    by_task: Final[bool]
+    in_branch: Final[bool]
+
+    def __init__(
+        self,
+        error: str | None,
+        cause: str | None,
+        by_task: bool = False,
+        in_branch: bool = False,
+    ) -> None:
+        self.error = error
+        self.cause = cause
+        self.by_task = by_task
+        self.in_branch = in_branch
+
+    def of_branch(self) -> Failure:
+        """Return the same failure as the state sees it in whose branch it happened."""
+        return Failure(self.error, self.cause, self.by_task, in_branch=True)
 
     def output(self) -> Json:
         """Return the Error Output that a catcher hands on."""

@@ -10,7 +10,8 @@ execution stops at the same place.
 from __future__ import annotations
 
 import sys
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final
 
 from service.asl.history import HISTORY_EVENTS_MAX
 
@@ -20,7 +21,8 @@ BYTES_PER_WORK: Final = 32  # of an event's data, which are written and packed i
 WEIGHED_EVENTS: Final = 31  # one event in so many is weighed; odd, as a loop is often of two states
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Share:
     """A step stops short of the next state when it has noted so many events or done such work."""
 
     events: int
@@ -38,4 +40,7 @@ WHOLE_SHARE: Final = Share(HISTORY_EVENTS_MAX, sys.maxsize)
 class Work:
     """What one step has cost so far beside its events, in steps of an evaluation in JSONata."""
 
-    done = 0
+    __slots__ = ("done",)
+
+    def __init__(self) -> None:
+        self.done = 0

@@ -204,13 +204,13 @@ class Trial(Run):
 
     def outcome(self) -> Outcome:
         """Return what came of it."""
-        next_, output, _ = self._goto or Goto(None, None)
+        goto = Goto(None, None) if self._goto is None else self._goto
         return Outcome(
             self._ending(),
             {name: self._data[name] for name in _shown(self._tried) if name in self._data},
             dict(self._frame.variables),
-            next_,
-            output,
+            goto.next,
+            goto.output,
             self._failure_found,
             self._catch_index,
             self._retry_index,

@@ -25,7 +25,7 @@ _TIMESTAMP: Final = re.compile(
 _TIMESTAMP_CHARACTERS_SHOWN: Final = 64
 _NUMBER_BYTES_MAX: Final = 25  # "-2.2250738585072014e-308" and a comma
 _ESCAPED_CHARACTER_BYTES_MAX: Final = 6  # a control character as its \u escape
-_SHORT_KINDS: Final = frozenset({bool, float, type(None)})
+_SHORT_INTEGERS: Final = 10**18  # and below take no more than _NUMBER_BYTES_MAX
 
 
 class Random(Protocol):
@@ -66,10 +66,9 @@ def exceeds(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> bool:
 
     A value nested deeper than NESTING_MAX exceeds every limit.
     """
-    if type(value) is dict:  # as most state data is, which is spared another call
-        characters = _plain_characters(value)
-        if 0 <= characters * _ESCAPED_CHARACTER_BYTES_MAX < limit_bytes:
-            return False
+    # A bound tells it of nearly all values, and is found without writing down a level of them.
+    if _bytes_at_most(value, limit_bytes, 0) <= limit_bytes:
+        return False
     return measured(value, limit_bytes) > limit_bytes
 
 
@@ -110,21 +109,31 @@ def measured(value: Json, limit_bytes: int = PAYLOAD_BYTES_MAX) -> int:
     return limit_bytes + 1
 
 
-def _plain_characters(value: dict[str, Json]) -> int:
-    """Return how many characters an object of one level has at most, as most state data is; -1 for
-    any other.
+def _bytes_at_most(value: Json, limit_bytes: int, depth: int) -> int:
+    """Return how many bytes a value's JSON text has at most.
+
+    Any number over the limit when that is more, or when the value is nested as deep as it may be.
     """
-    characters = 2
-    for name, member in value.items():
-        characters += len(name) + _NUMBER_BYTES_MAX
-        kind = type(member)
-        if kind is str:
-            characters += len(member)  # type: ignore[arg-type]
-        elif kind is int:
-            characters += member.bit_length()  # type: ignore[union-attr]
-        elif kind not in _SHORT_KINDS:
-            return -1
-    return characters
+    if isinstance(value, str):
+        return _ESCAPED_CHARACTER_BYTES_MAX * len(value) + 3
+    if isinstance(value, dict):
+        at_most = 3 if depth < NESTING_MAX else limit_bytes + 1
+        for name, member in value.items():
+            if at_most > limit_bytes:
+                break
+            at_most += _ESCAPED_CHARACTER_BYTES_MAX * len(name) + 4
+            at_most += _bytes_at_most(member, limit_bytes, depth + 1)
+        return at_most
+    if isinstance(value, list):
+        at_most = 3 if depth < NESTING_MAX else limit_bytes + 1
+        for member in value:
+            if at_most > limit_bytes:
+                break
+            at_most += _bytes_at_most(member, limit_bytes, depth + 1)
+        return at_most
+    if isinstance(value, int) and not -_SHORT_INTEGERS < value < _SHORT_INTEGERS:
+        return value.bit_length() // 3 + 6
+    return _NUMBER_BYTES_MAX
 
 
 def text_of(value: Json) -> str:

@@ -101,7 +101,7 @@ class _GivenItems(Computed):
 class _WatchedAmount(Amount):
     data: dict[str, Json]
 
-    def of(self, value: Json, visit: Visit) -> float:
+    def of(self, value: Json, visit: Visit) -> int | float:
         name = self.field.removesuffix("Path")
         number = self.data[name[0].lower() + name[1:]] = Amount.of(self, value, visit)
         return number

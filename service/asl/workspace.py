@@ -45,6 +45,8 @@ VARIABLES_CAUSE: Final = (
     f"The variables of the execution exceed the maximum number of bytes: {VARIABLES_BYTES_MAX}."
 )
 
+_NO_LINKS: Final[Mapping[int, int]] = MappingProxyType({})
+
 
 class HistoryFull(Exception):
     """The next event would be the last one allowed, which is the end's."""
@@ -52,10 +54,6 @@ class HistoryFull(Exception):
 
 class Workspace:
     """An execution while it is being changed."""
-
-    # Of the frames that the step before has left over: what their entries are linked to.
-    links: Mapping[int, int] = MappingProxyType({})
-    is_cut_short = False  # before all that was due has happened
 
     def __init__(
         self,
@@ -67,6 +65,7 @@ class Workspace:
         share: Share = STEP_SHARE,
     ) -> None:
         self.machine = machine
+        self._given = execution.frames
         self.execution = execution.copy()
         self.frames = self.execution.frames
         self.now = now
@@ -74,6 +73,8 @@ class Workspace:
         self.time_scale = time_scale
         self.history: list[HistoryEvent] = []
         self.ready: deque[int] = deque()
+        # Of the frames that the step before has left over: what their entries are linked to.
+        self.links: Mapping[int, int] = _NO_LINKS
         if execution.halt is not None:
             self.links = dict(execution.halt.ready)
             self.ready.extend(self.links)
@@ -81,7 +82,7 @@ class Workspace:
         self.share = share
         self.work = Work()
         self.has_changed = False  # beyond what the history tells
-        self._owned: set[int] = set()
+        self.is_cut_short = False  # before all that was due has happened
         self.opened: list[tuple[int, OpenTask | OpenWait | Backoff | OpenMap]] = []
         # What has failed with nothing having taken care of it yet, as it stood then.
         self.given_up: dict[int, Frame] = {}
@@ -125,15 +126,13 @@ class Workspace:
             frame.variables = self.frames[parent].variables
         self.execution.next_frame_id += 1
         self.frames[frame.id] = frame
-        self._owned.add(frame.id)
         return frame
 
     def touch(self, frame: Frame) -> Frame:
         """Return this workspace's own copy of a frame, to be changed."""
         self.has_changed = True
-        if frame.id in self._owned:
+        if self._given.get(frame.id) is not frame:
             return frame
-        self._owned.add(frame.id)
         own = self.frames[frame.id] = frame.copy()
         return own
 
@@ -150,7 +149,6 @@ class Workspace:
     def replace_frames(self, frames: dict[int, Frame]) -> None:
         """Go on with these frames, which are the workspace's own; none of them is ready yet."""
         self.frames = self.execution.frames = frames
-        self._owned.update(frames)
         self.ready.clear()
         self.links = {}
         self.given_up.clear()

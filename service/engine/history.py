@@ -15,6 +15,7 @@ from typing import Final
 import orjson
 
 from service.asl import HistoryEvent
+from service.asl.history import stored
 from service.documents import dumps_own, loads
 
 # Never changed: every row that is stored needs it. What is put at its end is found soonest.
@@ -28,10 +29,20 @@ _COMPRESSOR: Final = zlib.compressobj(level=2, wbits=12, memLevel=4, zdict=_DICT
 
 def pack(events: Sequence[HistoryEvent]) -> bytes:
     """Return the row that holds these events."""
+    return compress(text_of(events))
+
+
+def text_of(events: Sequence[HistoryEvent]) -> bytes:
+    """Return the JSON text of events, which is what a row holds."""
+    rows = stored(events)
     try:
-        text = orjson.dumps([tuple(event) for event in events], option=orjson.OPT_UTC_Z)
+        return orjson.dumps(rows)
     except TypeError:  # an integer beyond 64 bits, a lone surrogate
-        text = dumps_own([event.to_json() for event in events])
+        return dumps_own(rows)
+
+
+def compress(text: bytes) -> bytes:
+    """Return the row that holds a text."""
     compressor = _COMPRESSOR.copy()
     return compressor.compress(text) + compressor.flush()
 
@@ -39,10 +50,10 @@ def pack(events: Sequence[HistoryEvent]) -> bytes:
 def unpack(row: bytes) -> list[HistoryEvent]:
     """Return the events of a row. Raise ValueError when it is nothing that `pack` writes."""
     try:
-        stored = loads(_decompress(row))
-        if not isinstance(stored, list):
-            raise ValueError(f"no list of events: {stored!r:.200}")
-        return [HistoryEvent.from_json(event) for event in stored]
+        rows = loads(_decompress(row))
+        if not isinstance(rows, list):
+            raise ValueError(f"no list of events: {rows!r:.200}")
+        return [HistoryEvent.from_json(event) for event in rows]
     except (zlib.error, ValueError) as error:
         raise ValueError(f"the row of history cannot be read: {error}") from error
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from service.asl import HistoryEvent, Json, Started, render
-from service.asl.history import details_member
+from service.asl.history import details_member, stored
 from tests.asl.builders import NOON, Run, ending, machine
 
 
@@ -56,7 +56,7 @@ def test_events_read_back_as_they_were_written() -> None:
     run.feed(Started())
     bare = HistoryEvent(9, 8, NOON + timedelta(microseconds=1), "MapStateSucceeded")
     events = [*run.history, bare]
-    read = [HistoryEvent.from_json(json.loads(json.dumps(event.to_json()))) for event in events]
+    read = [HistoryEvent.from_json(event) for event in json.loads(json.dumps(stored(events)))]
     assert read == events
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from hypothesis import given, settings
@@ -271,6 +272,22 @@ def test_timers_that_are_due_together_are_shared_out_too() -> None:
         run.execution = restored(run.execution) if steps < 3 else run.execution
     assert run.outcome == ("SUCCEEDED", [4_002_000] * 30)
     assert steps > 2
+
+
+def test_a_step_that_has_only_left_over_what_was_given_up_is_not_due_for_ever() -> None:
+    fails = going("Pass", "End", QueryLanguage="JSONata", Output="{% $states.input.missing %}")
+    branches = [
+        definition(Fails=fails, End={"Type": "Succeed"}),
+        definition(GivenUp=ending("Pass")),
+    ]
+    retry: Json = [{"ErrorEquals": ["States.ALL"], "IntervalSeconds": 5}]
+    parallel = ending("Parallel", Branches=branches, Retry=retry)
+    run = Run(compiled(definition(Both=parallel)), share=Share(1, sys.maxsize))
+    for event in (Started(), TimerFired(), TimerFired(), TimerFired()):
+        run.feed(event)
+    assert [event.type for event in run.history][-1] == "EvaluationFailed"
+    assert run.execution.halt is None
+    assert run.execution.due_at == run.now + timedelta(seconds=5)
 
 
 def test_a_time_limit_ends_an_execution_whose_timers_are_due_later() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.asl import HistoryEvent, Json
+from service.asl.history import stored
 from service.documents import dumps
 from service.engine.history import pack, unpack
 from tests.engine.test_express import NOON
@@ -90,12 +91,12 @@ def test_a_row_that_was_stored_once_can_always_be_read() -> None:
 def test_the_words_of_every_history_take_hardly_any_room() -> None:
     details = {"name": "WaitForVerification", "input": {"account_id": "01"}}
     event = HistoryEvent(7, 6, NOON, "WaitStateEntered", details)
-    assert len(pack([event])) < len(zlib.compress(dumps([event.to_json()]))) / 2
+    assert len(pack([event])) < len(zlib.compress(dumps(stored([event])))) / 2
 
 
 def test_a_row_without_the_dictionary_is_read() -> None:
     events = [entered({"input": {"a": 1}}), entered(None)]
-    assert unpack(zlib.compress(dumps([event.to_json() for event in events]))) == events
+    assert unpack(zlib.compress(dumps(stored(events)))) == events
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,18 @@ all its moments shifted by the same amount, so that its wait ends when it shall.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import asyncpg
-import orjson
 
 from service.accounts.address import identity_bucket, parse_address
-from service.asl import About, HistoryEvent
+from service.asl import About
 from service.asl.checkpoint import from_checkpoint, to_checkpoint
 from service.asl.execution import OpenWait
 from service.documents import dumps_own, loads
-from service.engine.history import pack, unpack
+from service.engine.history import compress, text_of, unpack
 from service.engine.ids import new_id
 
 STEPS: Final = 600
@@ -47,7 +46,7 @@ class Mould:
     created_at: datetime
     due_at: datetime
     checkpoint: bytes
-    history: list[list[tuple[HistoryEvent, bytes]]]  # each event with the text of its details
+    history: list[bytes]  # the text of each row
 
 
 async def read_rows(database: asyncpg.Connection, id: str) -> Rows:
@@ -103,12 +102,10 @@ def _mould(original: Rows, shift: timedelta) -> Mould:
     )
 
 
-def _shifted(packed: bytes, shift: timedelta) -> list[tuple[HistoryEvent, bytes]]:
-    """Return the events of a row of history, all moved in time, each with its details' text."""
-    return [
-        (event._replace(timestamp=event.timestamp + shift), dumps_own(event.details))
-        for event in unpack(packed)
-    ]
+def _shifted(packed: bytes, shift: timedelta) -> bytes:
+    """Return the text of a row of history, its events all moved in time."""
+    events = unpack(packed)
+    return text_of([replace(event, timestamp=event.timestamp + shift) for event in events])
 
 
 def _copies(
@@ -142,15 +139,8 @@ def _copies(
             "checkpoint": mould.checkpoint.replace(was, now),
         }
         history = [
-            (bucket, id, row["first_event_id"], _packed(events, was, now))
-            for row, events in zip(original.history, mould.history, strict=True)
+            # A million texts are changed, not read and written.
+            (bucket, id, row["first_event_id"], compress(text.replace(was, now)))
+            for row, text in zip(original.history, mould.history, strict=True)
         ]
         yield tuple(account.values()), tuple(execution.values()), history
-
-
-def _packed(events: list[tuple[HistoryEvent, bytes]], was: bytes, now: bytes) -> bytes:
-    """Return the row of history that the engine would write, with the copy's id in all details."""
-    # A fragment is written as it stands: a million texts are replaced, not parsed and written.
-    return pack(
-        [event._replace(details=orjson.Fragment(text.replace(was, now))) for event, text in events]
-    )

@@ -180,7 +180,7 @@ async def test_a_command_answered_twice_is_a_database_effect_twice(story: Story)
     def answer_again(events: list[HistoryEvent]) -> list[HistoryEvent]:
         place = next(n for n, e in enumerate(events) if e.type == "LambdaFunctionSucceeded")
         doubled = [*events[: place + 1], *events[place:]]
-        return [event._replace(id=n) for n, event in enumerate(doubled, start=1)]
+        return [replace(event, id=n) for n, event in enumerate(doubled, start=1)]
 
     await story.change_history(BOB, answer_again)
     assert await story.count() == {**WHOLE, "dup_db": 1, "history": 1}
@@ -236,11 +236,11 @@ def _without_one(events: list[HistoryEvent]) -> list[HistoryEvent]:
 
 
 def _unlinked(events: list[HistoryEvent]) -> list[HistoryEvent]:
-    return [*events[:5], events[5]._replace(previous_event_id=9), *events[6:]]
+    return [*events[:5], replace(events[5], previous_event_id=9), *events[6:]]
 
 
 def _linked_elsewhere(events: list[HistoryEvent]) -> list[HistoryEvent]:
-    return [*events[:5], events[5]._replace(previous_event_id=2), *events[6:]]
+    return [*events[:5], replace(events[5], previous_event_id=2), *events[6:]]
 
 
 def _without_the_end(events: list[HistoryEvent]) -> list[HistoryEvent]:
@@ -250,7 +250,7 @@ def _without_the_end(events: list[HistoryEvent]) -> list[HistoryEvent]:
 def _of_another_answer(events: list[HistoryEvent]) -> list[HistoryEvent]:
     answers: list[Any] = [n for n, e in enumerate(events) if e.type == "LambdaFunctionSucceeded"]
     place = answers[-1]
-    other = events[place]._replace(details={"output": {"deleted": False, "status": "verified"}})
+    other = replace(events[place], details={"output": {"deleted": False, "status": "verified"}})
     return [*events[:place], other, *events[place + 1 :]]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from service.asl.share import Work
 from service.asl.values import Json, Random
@@ -12,14 +13,29 @@ from service.asl.values import Json, Random
 NO_VARIABLES: Final[Mapping[str, Json]] = MappingProxyType({})
 
 
-class Scope(NamedTuple):
+@dataclass(init=False, slots=True)
+class Scope:
     """The value behind `$`, the Context Object behind `$$`, the variables behind `$name`.
 
     `work` is where the nodes that paths look at are counted, if anybody wants to know.
     """
 
-    value: Json
-    context: Json
-    random: Random
-    variables: Mapping[str, Json] = NO_VARIABLES
-    work: Work | None = None
+    value: Final[Json]
+    context: Final[Json]
+    random: Final[Random]
+    variables: Final[Mapping[str, Json]]
+    work: Final[Work | None]
+
+    def __init__(
+        self,
+        value: Json,
+        context: Json,
+        random: Random,
+        variables: Mapping[str, Json] = NO_VARIABLES,
+        work: Work | None = None,
+    ) -> None:
+        self.value = value
+        self.context = context
+        self.random = random
+        self.variables = variables
+        self.work = work

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from service.asl.computed import DataFlow, JsonataFlow
 from service.asl.context import Visit
@@ -36,64 +36,106 @@ _VARIABLE: Final = re.compile(r"[^\W\d]\w*")
 EventDetails: TypeAlias = tuple[str, dict[str, Json] | None]
 
 
-class Goto(NamedTuple):
+@dataclass(init=False, slots=True)
+class Goto:
     """Leave the state with this output, for the state named `next`; None ends the frame.
 
     `assigned` are the variables that are set on the way.
     """
 
-    next: str | None
-    output: Json
-    assigned: Mapping[str, Json] | None = None
+    next: Final[str | None]
+    output: Final[Json]
+    assigned: Final[Mapping[str, Json] | None]
+
+    def __init__(
+        self, next: str | None, output: Json, assigned: Mapping[str, Json] | None = None
+    ) -> None:
+        self.next = next
+        self.output = output
+        self.assigned = assigned
 
 
-class Park(NamedTuple):
+@dataclass(init=False, slots=True)
+class Park:
     """Wait for something, after noting these history events (type, details)."""
 
-    waiting: OpenTask | OpenWait
-    events: tuple[EventDetails, ...] = ()
+    waiting: Final[OpenTask | OpenWait]
+    events: Final[tuple[EventDetails, ...]]
+
+    def __init__(self, waiting: OpenTask | OpenWait, events: tuple[EventDetails, ...] = ()) -> None:
+        self.waiting = waiting
+        self.events = events
 
 
-class Fork(NamedTuple):
+@dataclass(init=False, slots=True)
+class Fork:
     """Go on in several frames, having noted this event; the state resumes when all have ended."""
 
-    fork: OpenFork
-    started: EventDetails
+    fork: Final[OpenFork]
+    started: Final[EventDetails]
+
+    def __init__(self, fork: OpenFork, started: EventDetails) -> None:
+        self.fork = fork
+        self.started = started
 
 
-class Spread(NamedTuple):
+@dataclass(init=False, slots=True)
+class Spread:
     """Have child executions process the items, having noted this event; None: they are read."""
 
-    items: list[Json] | None
-    started: EventDetails
+    items: Final[list[Json] | None]
+    started: Final[EventDetails]
+
+    def __init__(self, items: list[Json] | None, started: EventDetails) -> None:
+        self.items = items
+        self.started = started
 
 
 Decision: TypeAlias = Goto | Park | Fork | Spread
 
 
-class Branch(NamedTuple):
+@dataclass(init=False, slots=True)
+class Branch:
     """Where one frame of a fork begins, and with what input."""
 
-    scope: str
-    start_at: str
-    input: Json
+    scope: Final[str]
+    start_at: Final[str]
+    input: Final[Json]
+
+    def __init__(self, scope: str, start_at: str, input: Json) -> None:
+        self.scope = scope
+        self.start_at = start_at
+        self.input = input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
     """A state of a compiled definition. Fields that a type does not have keep their defaults."""
 
-    type: ClassVar[str]
-    can_retry: ClassVar[bool] = False
-    # Observed: the event of a field that could not be evaluated on entering is linked to what came
-    # before the state; in a Wait it is linked to the state's own entry.
-    fails_after_entry: ClassVar[bool] = False
-
     name: str
     next: str | None = None
     flow: DataFlow = NO_FIELDS
     retriers: tuple[Retrier, ...] = ()
     catchers: tuple[Catcher, ...] = ()
+
+    @property
+    def type(self) -> str:
+        """Return the Type, as definitions and history events name it."""
+        raise NotImplementedError
+
+    @property
+    def can_retry(self) -> bool:
+        """Return whether states of this type can have Retry."""
+        return False
+
+    @property
+    def fails_after_entry(self) -> bool:
+        """Return whether a field that cannot be evaluated on entering is told of after the entry.
+
+        Observed: its event is linked to what came before the state; in a Wait it is linked to the
+        state's own entry.
+        """
+        return False
 
     def enter(self, visit: Visit) -> Decision:
         """Return what happens when a frame stands in this state.
@@ -111,15 +153,21 @@ class State:
 
     def goto(self, visit: Visit, result: Json) -> Goto:
         """Return the way to the next state, with what the fields make of a result."""
+        return self.lead(self.next, visit, result)
+
+    def lead(self, name: str | None, visit: Visit, result: Json) -> Goto:
+        """Return the way to the state of this name, with what the fields make of a result."""
         assigned = self.flow.assigned(visit, result)
-        return Goto(self.next, self.flow.output(visit, result), assigned)
+        return Goto(name, self.flow.output(visit, result), assigned)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForkingState(State):
     """A state whose work is done in frames of its own: Parallel, Map."""
 
-    can_retry: ClassVar[bool] = True
+    @property
+    def can_retry(self) -> bool:
+        return True
 
     def branch(self, visit: Visit, fork: OpenFork, index: int) -> Branch:
         """Return where the branch or iteration `index` begins.

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 from service.asl.computed import Computed, DataFlow
 from service.asl.context import Visit
@@ -117,7 +117,8 @@ class Condition:
         return self.field.flag(visit)
 
 
-class Way(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Way:
     """One of the Choices: its rule, the state it leads to, and what its fields do to data."""
 
     rule: Rule | Condition
@@ -129,10 +130,12 @@ class Way(NamedTuple):
 class Choice(State):
     """Go on with the state whose rule is the first that holds, or with the Default."""
 
-    type: ClassVar[str] = "Choice"
-
     choices: tuple[Way, ...]
     default: str | None = None
+
+    @property
+    def type(self) -> str:
+        return "Choice"
 
     def enter(self, visit: Visit) -> Goto:
         """Return the way to the chosen state.
@@ -140,12 +143,13 @@ class Choice(State):
         Raise ExecutionError("States.NoChoiceMatched") when no rule holds and there is no Default.
         """
         value = self.flow.selected(visit)
-        for rule, next_, flow in self.choices:
-            if rule.holds(value, visit):
-                return Goto(next_, flow.output(visit, value), flow.assigned(visit, value))
+        for way in self.choices:
+            if way.rule.holds(value, visit):
+                flow = way.flow
+                return Goto(way.next, flow.output(visit, value), flow.assigned(visit, value))
         if self.default is None:
             raise ExecutionError(NO_CHOICE_MATCHED, NO_MATCH_CAUSE)
-        return self.goto(visit, value)._replace(next=self.default)
+        return self.lead(self.default, visit, value)
 
 
 def _selected(path: Path, value: Json, visit: Visit) -> Json:
@@ -178,16 +182,18 @@ def _utf16(text: str) -> bytes:
     return text.encode("utf-16-be", "surrogatepass")
 
 
-def _strings(compare: Callable[[bytes, bytes], bool]) -> Test:
+def _strings(compare: Callable[..., bool]) -> Test:
     def test(value: Json, operand: Json) -> bool:
         if not (isinstance(value, str) and isinstance(operand, str)):
             return False
+        if value.isascii() and operand.isascii():
+            return compare(value, operand)
         return compare(_utf16(value), _utf16(operand))
 
     return test
 
 
-def _numbers(compare: Callable[[float, float], bool]) -> Test:
+def _numbers(compare: Callable[..., bool]) -> Test:
     def test(value: Json, operand: Json) -> bool:
         if not (isinstance(value, int | float) and isinstance(operand, int | float)):
             return False

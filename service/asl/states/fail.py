@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import NoReturn
 
 from service.asl.computed import Computed, JsonataFlow
 from service.asl.context import Visit
@@ -17,10 +17,12 @@ from service.asl.states.fields import Node
 class Fail(State):
     """End the frame badly. Error and Cause are texts, or expressions that yield texts."""
 
-    type: ClassVar[str] = "Fail"
-
     error: str | Expression | Computed | None = None
     cause: str | Expression | Computed | None = None
+
+    @property
+    def type(self) -> str:
+        return "Fail"
 
     def enter(self, visit: Visit) -> NoReturn:
         """Raise the failure that the definition asks for.

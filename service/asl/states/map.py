@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from service.asl.computed import Computed, JsonataFlow
 from service.asl.context import Visit
@@ -46,11 +46,11 @@ class Amount:
     """A number of the Map's configuration: fixed, the path to one, or computed."""
 
     field: str
-    number: float | Path | Computed
+    number: int | float | Path | Computed  # whole numbers stay whole, also when compiled
     maximum: int
     is_integer: bool = True
 
-    def of(self, value: Json, visit: Visit) -> float:
+    def of(self, value: Json, visit: Visit) -> int | float:
         """Return the number.
 
         Raise ExecutionError("States.Runtime") when the path yields no number of the right kind,
@@ -79,16 +79,16 @@ class Amount:
         return found
 
 
-def _as_number(value: Json, *, is_integer: bool) -> float | None:
+def _as_number(value: Json, *, is_integer: bool) -> int | float | None:
     """Return a number as a number, also one that is given as text, or None."""
     if isinstance(value, str):
         pattern = _INTEGER_TEXT if is_integer else _NUMBER_TEXT
         if not pattern.fullmatch(value):
             return None
         return int(value) if is_integer else float(value)
-    if isinstance(value, bool) or not isinstance(value, int if is_integer else int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value
+    return value if isinstance(value, int) or not is_integer else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +98,6 @@ class Map(ForkingState):
     Iterations that fail within the tolerance are left out of the result.
     """
 
-    type: ClassVar[str] = "Map"
-
     scope: str
     start_at: str
     items: Path | Computed | None = None
@@ -107,6 +105,10 @@ class Map(ForkingState):
     max_concurrency: Amount | None = None
     tolerated_count: Amount | None = None
     tolerated_percentage: Amount | None = None
+
+    @property
+    def type(self) -> str:
+        return "Map"
 
     def enter(self, visit: Visit) -> Decision:
         """Return the fork, with the items.
@@ -179,7 +181,7 @@ class Map(ForkingState):
             raise ExecutionError(RUNTIME, "MaxConcurrency cannot be negative.")
         return min(amount or maximum, maximum)
 
-    def tolerance(self, value: Json, visit: Visit) -> tuple[int | None, float | None]:
+    def tolerance(self, value: Json, visit: Visit) -> tuple[int | None, int | float | None]:
         """Return how many items may fail, and how many in a hundred; None where nothing is said.
 
         Raise ExecutionError when either is no number that it can be.
@@ -291,7 +293,7 @@ def read_amount(
     if node.is_expression(field):
         computed = node.computed(field)
         return None if computed is None else Amount(field, computed, maximum, is_integer)
-    number: float | None
+    number: int | float | None
     if is_integer:
         number = node.integer(field, minimum, maximum)
     else:

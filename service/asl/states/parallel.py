@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from service.asl.context import Visit
 from service.asl.execution import OpenFork
@@ -26,9 +26,11 @@ BRANCHES_MAX: Final = 1_000
 class Parallel(ForkingState):
     """Walk through several branches at once, each with the same input; the result lists outputs."""
 
-    type: ClassVar[str] = "Parallel"
-
     branches: tuple[tuple[str, str], ...]  # (scope, start_at)
+
+    @property
+    def type(self) -> str:
+        return "Parallel"
 
     def enter(self, visit: Visit) -> Fork:
         """Return the fork: every branch begins at once.

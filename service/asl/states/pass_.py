@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 from service.asl.context import Visit
 from service.asl.states.base import Goto, State, read_common
@@ -22,9 +22,11 @@ _ABSENT: Final = _Absent()
 class Pass(State):
     """Hand the input on, or a fixed Result in its stead."""
 
-    type: ClassVar[str] = "Pass"
-
     result: Json | _Absent = _ABSENT
+
+    @property
+    def type(self) -> str:
+        return "Pass"
 
     @property
     def has_result(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from service.asl.context import Visit
 from service.asl.states.base import Goto, State, read_common
@@ -14,7 +13,9 @@ from service.asl.states.fields import Node
 class Succeed(State):
     """End the frame well."""
 
-    type: ClassVar[str] = "Succeed"
+    @property
+    def type(self) -> str:
+        return "Succeed"
 
     def enter(self, visit: Visit) -> Goto:
         """Return the end of the frame, with what the fields leave of the input."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Final
+from typing import Final
 
 from service.asl.commands import RunTask
 from service.asl.computed import Computed
@@ -179,13 +179,18 @@ class Role:
 class Task(State):
     """Have a handler do something and go on with its answer."""
 
-    type: ClassVar[str] = "Task"
-    can_retry: ClassVar[bool] = True
-
     target: LambdaFunction | ServiceCall
     timeout: Limit | None = None
     heartbeat: Limit | None = None
     role: Role | None = None
+
+    @property
+    def type(self) -> str:
+        return "Task"
+
+    @property
+    def can_retry(self) -> bool:
+        return True
 
     def enter(self, visit: Visit) -> Park:
         """Return the command, which the frame waits for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from service.asl.computed import Computed
 from service.asl.context import Visit
@@ -145,10 +145,15 @@ Until: TypeAlias = (
 class Wait(State):
     """Hold the frame until a moment, which may be named in several ways, or until a signal."""
 
-    type: ClassVar[str] = "Wait"
-    fails_after_entry: ClassVar[bool] = True
-
     until: Until
+
+    @property
+    def type(self) -> str:
+        return "Wait"
+
+    @property
+    def fails_after_entry(self) -> bool:
+        return True
 
     def enter(self, visit: Visit) -> Park:
         """Return the wait. A moment already past still parks: its timer is due at once.
