@@ -32,6 +32,7 @@ from service.engine.ports import (
     ExecutionNotRedrivable,
     InvalidExecutionInput,
     Key,
+    Overloaded,
     Pulses,
     Unavailable,
 )
@@ -161,6 +162,8 @@ class Engine:
         same; asking again with the same token does no harm).
         """
         self._admit()
+        if self._worker.tenures.slots <= 0:
+            raise Overloaded(f"{self.in_flight} executions are in memory")
         try:
             claims = await self._store.redrive(self.id, [key], token)
         except Contended as locked:

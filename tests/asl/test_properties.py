@@ -351,6 +351,42 @@ def test_any_events_lead_on_from_a_checkpoint_as_from_the_execution_itself(
 
 
 @settings(max_examples=150, deadline=None)
+@given(definitions(), VALUES, st.data())
+def test_whatever_did_not_succeed_can_be_redriven_and_enters_no_state_twice(
+    text: str, input: Json, data: st.DataObject
+) -> None:
+    run = Run(compile_definition(text), input)
+    run.feed(Started())
+    redrives = 0
+    for _ in range(16):
+        if run.execution.status is Status.SUCCEEDED or len(run.history) > 500:
+            break
+        if run.execution.status is Status.RUNNING:
+            event, seconds = pick_event(data, run.execution)
+            run.feed(event, after=seconds)
+            continue
+        stood = run.execution.remains
+        assert stood
+        assert all(frame.parent is None or frame.parent in stood for frame in stood.values())
+        before = copy.deepcopy(to_checkpoint(run.execution))
+        kept, redrives = run.execution, redrives + 1
+        run.redrive()
+        assert to_checkpoint(kept) == before
+        check_step(Step(run.execution, (), ()))
+        assert (
+            from_checkpoint(
+                json.loads(json.dumps(to_checkpoint(run.execution))), run.execution.about
+            )
+            == run.execution
+        )
+    assert [event.id for event in run.history] == list(range(1, len(run.history) + 1))
+    assert all(0 <= event.previous_event_id < event.id for event in run.history)
+    ended = run.execution.status is not Status.RUNNING
+    assert sum(event.type in ENDS for event in run.history) == redrives + ended
+    assert sum(event.type == "ExecutionRedriven" for event in run.history) == redrives
+
+
+@settings(max_examples=150, deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["$.a", "Pass", "A", "B"]),

@@ -17,6 +17,7 @@ from service.engine.ports import (
     EffectHandler,
     ExecutionNotRedrivable,
     Key,
+    Overloaded,
     Task,
     Unavailable,
 )
@@ -152,7 +153,19 @@ async def test_lost_answer_is_given_when_it_is_asked_for_again() -> None:
             await s.engine.redrive(key, "token")
         assert (s.at(key).status, s.row(key).redrive_count) == ("RUNNING", 1)
         assert await s.engine.redrive(key, "token") == s.row(key).redrives[0][1]
+        assert (await s.ended(key)).status == "SUCCEEDED"  # the next heartbeat finds it
         assert s.row(key).redrive_count == 1
+
+
+async def test_nothing_is_redriven_into_a_memory_that_is_full() -> None:
+    trouble = Trouble()
+    async with small(trouble.handlers, machines={"flow": FAILING}) as s:
+        key = await s.start("flow")
+        at = await s.ended(key)
+        s.engine._worker.tenures.limit = 0
+        with pytest.raises(Overloaded):
+            await s.engine.redrive(key)
+        assert s.at(key) == at
 
 
 async def test_locked_row_is_no_reason_to_fail_the_execution() -> None:
