@@ -76,7 +76,8 @@ class Outcome:
 class Run(Generic[S]):
     """One line of the table of runs. `more` are further sizes that the tests play.
 
-    `missing` says what this machine lacks for it, if anything.
+    `missing` says what this machine lacks for it, if anything. One that `is_of_sources` patches the
+    engine, and is played on the interpreted core.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Run(Generic[S]):
     play: Callable[[Stage, S], Awaitable[Outcome]]
     more: tuple[S, ...] = ()
     missing: Callable[[], str | None] = lambda: None
+    is_of_sources: bool = False
 
     def size(self, edition: Edition, changes: Mapping[str, str] | None = None) -> S:
         """Return the size of an edition, with some of its numbers replaced.
