@@ -135,7 +135,7 @@ async def _claims(sides: tuple[Side, Side]) -> None:
     for number in range(WARM_UP_ROUNDS + ROUNDS):
         for side, database in zip(sides, databases, strict=True):
             began = time.perf_counter()
-            claims = await PostgresStore(database).claim_due(owner, BATCH)
+            claims, _ = await PostgresStore(database).claim_due(owner, BATCH)
             seconds = time.perf_counter() - began
             if len(claims) != BATCH:
                 raise RuntimeError(f"{len(claims)} of {BATCH} were claimed")

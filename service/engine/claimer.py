@@ -1,24 +1,27 @@
 """The claimer: brings executions whose time has come into this worker's memory.
 
-It claims at the next due time that it knows of, and asks for that time once a second, since another
-replica may have put an earlier one there: an idle service costs one index look-up a second.
+It claims at the next due time that it knows of, and the answer brings the one after that. It asks
+for that time once a second, since another replica may have put an earlier one there: an idle
+service costs one index look-up a second.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from service import metrics
-from service.engine.ports import Clock, Pulses, Store, Unavailable
+from service.engine.ports import Claim, Clock, Pulses, Store, Unavailable
 from service.engine.worker import Worker
 
 log = structlog.get_logger()
 
 CLAIMS_AT_ONCE: Final = 500
 POLL_SECONDS: Final = 1.0
+POLL: Final = timedelta(seconds=POLL_SECONDS)
 
 
 class Claimer:
@@ -31,6 +34,7 @@ class Claimer:
         self._timers = timers
         self._clock = clock
         self._next_due: datetime | None = None  # as far as it is known
+        self._asked_at = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Claim whenever something is due until cancelled."""
@@ -45,8 +49,11 @@ class Claimer:
                 log.exception("claim_failed")
 
     async def _claim(self) -> None:
+        if self._next_due is not None and self._next_due > self._clock.now():
+            self._next_due = None  # an earlier one may have come up
         while True:
-            if self._next_due is None or self._next_due > self._clock.now():
+            if self._next_due is None:
+                self._asked_at = self._clock.now()
                 self._next_due = await self._store.next_due()
             if self._next_due is None:
                 return
@@ -56,9 +63,17 @@ class Claimer:
             while (limit := min(self._tenures.slots, CLAIMS_AT_ONCE)) <= 0:
                 await self._tenures.has_room.wait()
             self._next_due = None
-            due = self._store.claim_due(self._worker.id, limit)
-            claims = await self._tenures.still_standing(due)
+            claims = await self._tenures.still_standing(self._claim_due(limit))
             metrics.CLAIMS.inc(len(claims))
             await self._worker.adopt(claims)
             if not claims:
                 return  # whoever locked them has them
+
+    async def _claim_due(self, limit: int) -> Sequence[Claim]:
+        """Claim, and keep the next due time unless it is to be asked for again."""
+        claims, next_due = await self._store.claim_due(self._worker.id, limit)
+        # However much is claimed, it is asked once a second: by the time of that look the store
+        # judges where to begin.
+        if self._clock.now() - self._asked_at < POLL:
+            self._next_due = next_due
+        return claims

@@ -221,6 +221,13 @@ class Transaction(Protocol):
         ...
 
 
+class Due(NamedTuple):
+    """What a worker claimed because its timer was due."""
+
+    claims: Sequence[Claim]
+    next_due: datetime | None  # the earliest timer that was not, as far as it is known
+
+
 class Store(Protocol):
     """The executions, outside the committer's transaction. Leases and wake-ups go by the database's
     clock.
@@ -230,9 +237,9 @@ class Store(Protocol):
         """Begin a transaction in which no lock is waited for longer than this (Contended)."""
         ...
 
-    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+    async def claim_due(self, owner: UUID, limit: int) -> Due:
         """Claim at most `limit` resting executions whose timer is due, earliest first, skipping
-        locked rows.
+        locked rows. `next_due` is known where some were claimed and fewer than `limit`.
         """
         ...
 

@@ -31,6 +31,7 @@ from service.engine.ports import (
     Beat,
     Checkpoint,
     Claim,
+    Due,
     Effect,
     HistoryRow,
     Key,
@@ -189,9 +190,10 @@ class PostgresStore:
         """Return a transaction, for one block, in which no lock is waited for longer than this."""
         return PostgresTransaction(self._database, lock_patience_ms)
 
-    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+    async def claim_due(self, owner: UUID, limit: int) -> Due:
         """Claim executions whose timer is due, earliest first."""
-        return _claims(await self._database.fetch("claim_due", limit, owner, self.front.since))
+        rows = await self._database.fetch("claim_due", limit, owner, self.front.since)
+        return Due(_claims(rows), rows[0]["next_due"] if 0 < len(rows) < limit else None)
 
     async def next_due(self) -> datetime | None:
         """Return the earliest due time of all executions at rest, as far as `front` looks."""

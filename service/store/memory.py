@@ -22,6 +22,7 @@ from service.engine.ports import (
     Claim,
     Clock,
     Current,
+    Due,
     Effect,
     HistoryRow,
     Key,
@@ -90,7 +91,7 @@ class MemoryStore:
             with self._journal.kept():
                 yield MemoryTransaction(self, self._clock)
 
-    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+    async def claim_due(self, owner: UUID, limit: int) -> Due:
         """Claim executions whose timer is due, earliest first."""
         async with self._turn:
             now = self._clock.now()
@@ -99,7 +100,8 @@ class MemoryStore:
                 for key, row in self.executions.items()
                 if row.at.due_at is not None and row.at.due_at <= now
             )
-            return [self.claim(key, owner) for _, key in due[:limit]]
+            claims = [self.claim(key, owner) for _, key in due[:limit]]
+        return Due(claims, await self.next_due() if 0 < len(claims) < limit else None)
 
     async def next_due(self) -> datetime | None:
         """Return the earliest due time of all executions at rest."""

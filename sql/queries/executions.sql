@@ -239,7 +239,8 @@ select coalesce(array_agg(ordinal), '{}') as written
 from written
 
 -- name: claim_due
--- Claim executions whose timer is due, earliest first. Skips rows another process is taking.
+-- Claim executions whose timer is due, earliest first. Skips rows another process is taking. With each
+-- comes the earliest timer of those that are not due yet: to ask for it would be one more round trip.
 -- $1 limit int, $2 owner uuid, $3 since timestamptz
 with due as materialized (
     select ctid as place
@@ -273,7 +274,12 @@ returning
     e.quarantined,
     coalesce(e.redrive_count, 0) as redrive_count,
     e.redrive_times[1] as redriven_at,
-    clock_timestamp() as claimed_at
+    clock_timestamp() as claimed_at,
+    (
+        select min(due_at)
+        from executions
+        where due_at > statement_timestamp()
+    ) as next_due
 
 -- name: next_due
 -- The earliest timer, and the clock: always a row.

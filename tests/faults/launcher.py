@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from service.cli import main
 from service.documents import loads
 from service.engine.dispatch import Dispatch
 from service.engine.history import unpack
-from service.engine.ports import Claim, Effect, HistoryRow
+from service.engine.ports import Claim, Due, Effect, HistoryRow
 from service.mail import SmtpTransport
 from service.store.executions import PostgresStore, PostgresTransaction
 from service.tasks import Registry
@@ -102,16 +102,20 @@ def states_entered(rows: Sequence[HistoryRow]) -> list[str]:
 def wrap_claims(fuse: Fuse) -> None:
     """Pass the points at which executions have just become this worker's."""
 
-    def wrapped(point: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        async def claim(store: PostgresStore, *arguments: Any) -> Sequence[Claim]:
-            claims: Sequence[Claim] = await original(store, *arguments)
-            fuse.passes(point, map(state_of, claims))
-            return claims
+    claim_due, rescue = PostgresStore.claim_due, PostgresStore.rescue
 
-        return claim
+    async def claim(store: PostgresStore, *arguments: Any) -> Due:
+        due = await claim_due(store, *arguments)
+        fuse.passes("after_claim", map(state_of, due.claims))
+        return due
 
-    for point, name in (("after_claim", "claim_due"), ("after_rescue", "rescue")):
-        setattr(PostgresStore, name, wrapped(point, getattr(PostgresStore, name)))
+    async def rescued(store: PostgresStore, *arguments: Any) -> Sequence[Claim]:
+        claims = await rescue(store, *arguments)
+        fuse.passes("after_rescue", map(state_of, claims))
+        return claims
+
+    PostgresStore.claim_due = claim
+    PostgresStore.rescue = rescued
 
 
 def wrap_transactions(fuse: Fuse) -> None:

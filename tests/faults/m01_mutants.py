@@ -110,7 +110,7 @@ def _ask_in_two_steps() -> Patches:
 
         def take() -> None:
             claims = [self._claim(self.shard(k.bucket), k, owner) for k in due if self._runs(k)]
-            reply(claims[:limit], None)
+            reply(self._due(claims[:limit], limit, now), None)
 
         self.world.after(0.002, take)
 

@@ -1,7 +1,7 @@
-"""A TCP proxy before PostgreSQL that does what networks do: reset, swallow, delay, cut at a COMMIT.
+"""A TCP proxy before PostgreSQL that does what networks do: reset, swallow, delay, cut at a commit.
 
 It sees the messages that go by, so that it can cut where it hurts most: when the server has got the
-COMMIT and the client will not get its answer.
+COMMIT, or the statement that is a transaction of its own, and the client will not get its answer.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import Counter
 from contextlib import suppress
 from typing import Final, Self
 
 from tests.faults.postgres import HOST
-from tests.faults.wire import Messages, is_commit, is_committed
+from tests.faults.wire import CommittedBy, Conversation
 
 PIECE_BYTES: Final = 65_536
 ANSWER_SECONDS_MAX: Final = 30.0
-"""How long a server may take to answer the COMMIT whose client is gone."""
+"""How long a server may take to answer the commit whose client is gone."""
 _RESET_AT_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time
 
 
@@ -26,16 +27,16 @@ class Proxy:
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
-        self.commits = 0
-        """COMMITs cut off from their answer so far; `committed` of them took place."""
-        self.committed = 0
+        self.commits: Counter[CommittedBy] = Counter()
+        """Commits cut off from their answer so far; `committed` of them took place."""
+        self.committed: Counter[CommittedBy] = Counter()
         self._server_port = server_port
         self._listener: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._flows = asyncio.Event()
         self._flows.set()
-        self._wants_commit: asyncio.Future[None] | None = None
+        self._wanted: tuple[CommittedBy, asyncio.Future[None]] | None = None
 
     @property
     def url(self) -> str:
@@ -76,19 +77,20 @@ class Proxy:
         finally:
             self._flows.set()
 
-    async def cut_at_commit(self, seconds_max: float) -> bool:
-        """Reset the next client that sends a COMMIT, which reaches the server; False if none does.
+    async def cut_at_commit(self, by: CommittedBy, seconds_max: float) -> bool:
+        """Reset the next client that commits by this, which reaches the server; False if none does.
 
         The server's answer is read, to count what it was, and goes nowhere.
         """
-        self._wants_commit = asyncio.get_running_loop().create_future()
+        taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wanted = by, taken
         try:
             async with asyncio.timeout(seconds_max):
-                await self._wants_commit
+                await taken
         except TimeoutError:
             return False
         finally:
-            self._wants_commit = None
+            self._wanted = None
         return True
 
     # What the links call
@@ -97,12 +99,12 @@ class Proxy:
         """Return when something may be passed on."""
         await self._flows.wait()
 
-    def takes_commit(self) -> bool:
-        """Tell whether the COMMIT that goes by now is the one to cut at; only the first is told."""
-        if self._wants_commit is None or self._wants_commit.done():
+    def takes(self, by: CommittedBy) -> bool:
+        """Tell whether the commit that goes by now is the one to cut at; only the first is told."""
+        if self._wanted is None or self._wanted[0] != by or self._wanted[1].done():
             return False
-        self._wants_commit.set_result(None)
-        self.commits += 1
+        self._wanted[1].set_result(None)
+        self.commits[by] += 1
         return True
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,15 +135,15 @@ class _Link:
         self._proxy = proxy
         self._from_client, self._to_client = client
         self._from_server, self._to_server = server
-        self._asked = Messages(begins_untyped=True)
-        self._answered: Messages | None = None  # of a COMMIT that was cut off
+        self._conversation = Conversation()
+        self._cut: CommittedBy | None = None
 
     async def run(self) -> None:
         """Pass on both ways until one of them ends."""
         up, down = asyncio.create_task(self._up()), asyncio.create_task(self._down())
         try:
             await asyncio.wait((up, down), return_when=asyncio.FIRST_COMPLETED)
-            if self._answered is not None:
+            if self._cut is not None:
                 await asyncio.wait((down,), timeout=ANSWER_SECONDS_MAX)
         finally:
             for way in (up, down):
@@ -157,11 +159,11 @@ class _Link:
 
     async def _up(self) -> None:
         with suppress(OSError):
-            while self._answered is None and (piece := await self._from_client.read(PIECE_BYTES)):
+            while self._cut is None and (piece := await self._from_client.read(PIECE_BYTES)):
                 await self._proxy.passage()
-                if any(map(is_commit, self._asked.feed(piece))) and self._proxy.takes_commit():
-                    # The server has answered everything before: its next byte begins a message.
-                    self._answered = Messages(begins_untyped=False)
+                by = self._conversation.ask(piece)
+                if by is not None and self._proxy.takes(by):
+                    self._cut = by
                     _reset(self._to_client)
                 self._to_server.write(piece)
                 await self._to_server.drain()
@@ -170,11 +172,13 @@ class _Link:
         with suppress(OSError):
             while piece := await self._from_server.read(PIECE_BYTES):
                 await self._proxy.passage()
-                if self._answered is None:
+                # Before it is passed on: what the client asks next depends on it.
+                has_committed = self._conversation.answer(piece)
+                if self._cut is None:
                     self._to_client.write(piece)
                     await self._to_client.drain()
-                elif any(map(is_committed, self._answered.feed(piece))):
-                    self._proxy.committed += 1
+                elif has_committed is not None:
+                    self._proxy.committed[self._cut] += has_committed
                     return
 
 

@@ -1,12 +1,13 @@
-"""R9: the network between service and PostgreSQL resets, swallows, delays, and cuts at the COMMIT.
+"""R9: the network between service and PostgreSQL resets, swallows, delays, and cuts at a commit.
 
-All replicas reach the database through one proxy (`proxy.py`). A cut at the COMMIT is the worst of
+All replicas reach the database through one proxy (`proxy.py`). A cut at a commit is the worst of
 them: the server has got it, takes it, and the answer goes nowhere, so that the service has to find
-out by reading. The long ones among what is swallowed outlast the service's patience with a
-statement, the others do not. The next cut waits until somebody was answered.
+out by reading. There are two kinds, COMMIT and the statement that is a transaction of its own. The
+long ones among what is swallowed outlast the service's patience with a statement, the others do
+not. The next cut waits until somebody was answered.
 
-What must hold: the ledger; no rescue, since no replica dies; and COMMITs that were cut off from
-their answer and took place: without them the run has not met what it is for.
+What must hold: the ledger; no rescue, since no replica dies; and commits of both kinds that were
+cut off from their answer and took place: without them the run has not met what it is for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
 from service.store.database import COMMAND_SECONDS
 from tests.faults.cluster import open_cluster
@@ -23,11 +24,12 @@ from tests.faults.postgres import own_server
 from tests.faults.proxy import Proxy
 from tests.faults.run import Outcome, Run, Stage
 from tests.faults.steady import Steady
+from tests.faults.wire import CommittedBy
 
-KINDS: Final = {"commit": 45, "reset": 25, "swallow": 15, "delay": 15}
+KINDS: Final = {"commit": 25, "statement": 20, "reset": 25, "swallow": 15, "delay": 15}
 """How many of a hundred cuts are of which kind."""
 COMMIT_SECONDS_MAX: Final = 10.0
-"""In which there is a COMMIT, under load."""
+"""In which there is a commit of either kind, under load."""
 LONG_SECONDS: Final = COMMAND_SECONDS + 2.0
 TELL_EVERY: Final = 50
 
@@ -79,16 +81,23 @@ async def play(stage: Stage, size: Size) -> Outcome:
                     made[cut.kind] += await _cut(proxy, cut)
                 if n % TELL_EVERY == 0:
                     stage.tell(f"{n} cuts, {len(cluster.ledger.acknowledged)} signups")
-        unmet = "no COMMIT that took place was cut off from its answer"
         return await steady.outcome(
-            [] if proxy.committed else [unmet],
+            [
+                f"no {by} that took place was cut off from its answer"
+                for by in get_args(CommittedBy)
+                if not proxy.committed[by]
+            ],
             **{f"{kind}_cuts": made[kind] for kind in KINDS},
-            committed_unanswered=proxy.committed,
+            committed_unanswered=proxy.committed["commit"],
+            statements_committed_unanswered=proxy.committed["statement"],
         )
 
 
 def _plan(choice: random.Random, size: Size) -> list[Cut]:
-    kinds = choice.choices(list(KINDS), weights=list(KINDS.values()), k=size.cuts - size.long_cuts)
+    # Dealt out and not drawn: twelve that are drawn would often leave a kind out.
+    hundred = list(Counter(KINDS).elements())
+    short_cuts = size.cuts - size.long_cuts
+    kinds = [hundred[n * len(hundred) // short_cuts] for n in range(short_cuts)]
     cuts = [(kind, choice.uniform(0.0, size.cut_seconds_max)) for kind in kinds]
     cuts += [("swallow", LONG_SECONDS)] * size.long_cuts
     choice.shuffle(cuts)
@@ -98,8 +107,8 @@ def _plan(choice: random.Random, size: Size) -> list[Cut]:
 async def _cut(proxy: Proxy, cut: Cut) -> bool:
     """Make one cut; return whether it met anything."""
     match cut.kind:
-        case "commit":
-            return await proxy.cut_at_commit(COMMIT_SECONDS_MAX)
+        case "commit" | "statement" as by:
+            return await proxy.cut_at_commit(by, COMMIT_SECONDS_MAX)
         case "reset":
             return proxy.reset() > 0
         case "swallow":
@@ -130,5 +139,5 @@ _SMALL: Final = Size(
 )
 
 RUN: Final = Run(
-    "R9", "a network that resets, swallows, delays, and cuts at COMMIT", _SMALL, _FULL, play
+    "R9", "a network that resets, swallows, delays, and cuts at a commit", _SMALL, _FULL, play
 )

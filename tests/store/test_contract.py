@@ -71,14 +71,14 @@ async def test_execution_inserted_at_rest_is_claimed_when_due(store: Any) -> Non
     row = execution(resting(new_key()))
     await insert(store, row)
     assert await store.owned(ALICE) == []
-    assert same(await store.claim_due(BOB, 10)) == [claimed(row, 2)]
+    assert same((await store.claim_due(BOB, 10)).claims) == [claimed(row, 2)]
 
 
 async def test_execution_may_be_inserted_already_ended(store: Any) -> None:
     row = execution(ended(new_key(), 1))
     assert await insert(store, row) == {row.first.key}
     assert await lock(store, (row.first.key, 1)) == {}
-    assert await store.claim_due(BOB, 10) == []
+    assert (await store.claim_due(BOB, 10)).claims == []
 
 
 async def test_taken_name_is_left_out_and_its_neighbours_are_not(store: Any) -> None:
@@ -271,16 +271,28 @@ async def test_start_whose_effect_is_refused_is_none(store: Any) -> None:
 async def test_claims_come_earliest_first_and_within_the_limit(store: Any) -> None:
     rows = [execution(resting(new_key(), due_at=later(LONG_AGO, -n))) for n in range(5)]
     await insert(store, *rows)
-    assert same(await store.claim_due(BOB, 2)) == [claimed(rows[4], 2), claimed(rows[3], 2)]
-    assert same(await store.claim_due(BOB, 0)) == []
-    assert len(await store.claim_due(BOB, 10)) == 3
+    assert same((await store.claim_due(BOB, 2)).claims) == [
+        claimed(rows[4], 2),
+        claimed(rows[3], 2),
+    ]
+    assert same((await store.claim_due(BOB, 0)).claims) == []
+    assert len((await store.claim_due(BOB, 10)).claims) == 3
 
 
 async def test_nothing_is_claimed_before_its_time(store: Any) -> None:
     row = execution(resting(new_key(), due_at=FAR_OFF))
     await insert(store, row)
-    assert await store.claim_due(BOB, 10) == []
+    assert (await store.claim_due(BOB, 10)).claims == []
     assert await store.next_due() == FAR_OFF
+
+
+async def test_with_the_last_of_what_is_due_comes_when_the_next_is(store: Any) -> None:
+    early, late = later(FAR_OFF, -1), FAR_OFF
+    at = (LONG_AGO, LONG_AGO, late, early)
+    rows = [execution(resting(new_key(), due_at=due_at)) for due_at in at]
+    await insert(store, *rows)
+    found = [await store.claim_due(BOB, limit) for limit in (1, 2, 2)]
+    assert [(len(due.claims), due.next_due) for due in found] == [(1, None), (1, early), (0, None)]
 
 
 async def test_next_due_is_the_earliest_at_rest(store: Any) -> None:
@@ -297,8 +309,8 @@ async def test_next_due_is_the_earliest_at_rest(store: Any) -> None:
 
 async def test_two_workers_never_claim_the_same(store: Any) -> None:
     await insert(store, *(execution(resting(new_key())) for _ in range(40)))
-    claims = await asyncio.gather(*(store.claim_due(owner, 25) for owner in (ALICE, BOB) * 2))
-    keys = [claim.key for some in claims for claim in some]
+    dues = await asyncio.gather(*(store.claim_due(owner, 25) for owner in (ALICE, BOB) * 2))
+    keys = [claim.key for due in dues for claim in due.claims]
     assert len(keys) == len(set(keys)) == 40
 
 
@@ -426,7 +438,7 @@ async def test_release_makes_everything_due_and_counts_no_death(store: Any) -> N
     assert await store.release(ALICE) == 2
     assert await store.release(ALICE) == 0
     assert await lock(store, (fresh.first.key, 1), (claimed_once.first.key, 2)) == {}
-    claims = await store.claim_due(BOB, 10)
+    claims = (await store.claim_due(BOB, 10)).claims
     assert {(c.key, c.epoch, c.claims) for c in claims} == {
         (fresh.first.key, 3, 1),
         (claimed_once.first.key, 4, 1),
@@ -463,7 +475,7 @@ async def test_let_go_comes_back_after_its_delay_with_its_count(store: Any) -> N
     await store.claim_due(ALICE, 2)
     assert await store.let_go(soon.first.key, 2, 0)
     assert await store.let_go(late.first.key, 2, 3600)
-    assert same(await store.claim_due(BOB, 10)) == [claimed(soon, 4, claims=2)]
+    assert same((await store.claim_due(BOB, 10)).claims) == [claimed(soon, 4, claims=2)]
 
 
 async def test_let_go_of_another_epoch_does_nothing(store: Any) -> None:
@@ -491,7 +503,9 @@ async def test_sweep_makes_stray_rows_due(store: Any) -> None:
     assert await store.sweep(2) == 2
     assert await store.sweep(2) == 1
     assert await store.sweep(2) == 0
-    assert {c.key for c in await store.claim_due(BOB, 10)} == {row.first.key for row in rows}
+    assert {c.key for c in (await store.claim_due(BOB, 10)).claims} == {
+        row.first.key for row in rows
+    }
 
 
 # Keeping and forgetting

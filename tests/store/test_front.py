@@ -61,10 +61,10 @@ async def test_a_timer_before_the_front_is_found_by_the_next_whole_look(database
         await tx.insert([row])
     store.front.end(0.0, 1e9, None, STARTED)  # so slow that none is whole any more
     assert await store.next_due() is None
-    assert await store.claim_due(BOB, 10) == []
+    assert (await store.claim_due(BOB, 10)).claims == []
     store.front = Front()
     assert await store.next_due() == LONG_AGO
-    assert [claim.key for claim in await store.claim_due(BOB, 10)] == [row.first.key]
+    assert [claim.key for claim in (await store.claim_due(BOB, 10)).claims] == [row.first.key]
 
 
 @pytest.mark.parametrize(

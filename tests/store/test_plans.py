@@ -37,7 +37,7 @@ HOT: dict[str, set[str]] = {
     "redrive": {KEY},
     "redriven_by": {KEY},
     "save": {KEY},
-    "claim_due": {"executions_due: due_at due_at"},
+    "claim_due": {"executions_due: due_at due_at", "executions_due: due_at"},
     "next_due": {"executions_due: due_at"},
     "claim_owned": {KEY},
     "let_go": {KEY},

@@ -282,9 +282,9 @@ async def test_locked_row_is_given_up_in_time_and_not_claimed(
         with pytest.raises(Contended, match="lock timeout"):
             async with meeting.store.transaction(25) as tx:
                 await tx.lock([(held.first.key, 1), (free.first.key, 1)])
-        claims = await meeting.store.claim_due(BOB, 10)
+        claims = (await meeting.store.claim_due(BOB, 10)).claims
         assert [timeless(claim) for claim in claims] == [claimed(free, 2)]
-    claims = await meeting.store.claim_due(BOB, 10)
+    claims = (await meeting.store.claim_due(BOB, 10)).claims
     assert [timeless(claim) for claim in claims] == [claimed(held, 2)]
 
 

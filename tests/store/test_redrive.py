@@ -164,7 +164,7 @@ async def test_claims_of_all_kinds_tell_of_the_redrive(store: Any) -> None:
     async with store.transaction(200) as tx:
         ((standing, _),) = await tx.standing([key])
     assert (standing.redrive_count, standing.redriven_at) == told
-    (due,) = await store.claim_due(ALICE, 10)
+    (due,) = (await store.claim_due(ALICE, 10)).claims
     assert (due.redrive_count, due.redriven_at) == told
     (rescued,) = await store.rescue(BOB, 0.0, 10)
     assert (rescued.redrive_count, rescued.redriven_at) == told

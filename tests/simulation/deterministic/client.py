@@ -15,6 +15,7 @@ from service.engine.ports import (
     Checkpoint,
     Claim,
     Contended,
+    Due,
     Effect,
     HistoryRow,
     Key,
@@ -77,9 +78,9 @@ class RemoteStore:
             name, lambda reply: self.server.ask(who, name, arguments, reply), Unavailable
         )
 
-    async def claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
-        claims: Sequence[Claim] = await self.ask("claim_due", owner, limit)
-        return claims
+    async def claim_due(self, owner: UUID, limit: int) -> Due:
+        due: Due = await self.ask("claim_due", owner, limit)
+        return due
 
     async def next_due(self) -> datetime | None:
         due_at: datetime | None = await self.ask("next_due")

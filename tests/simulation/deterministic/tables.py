@@ -18,6 +18,7 @@ from service.engine.ports import (
     Beat,
     Checkpoint,
     Claim,
+    Due,
     Effect,
     HistoryRow,
     Key,
@@ -138,14 +139,20 @@ class Tables:
             for key, row in shard.executions.items()
         ]
 
-    def _claim_due(self, owner: UUID, limit: int) -> Sequence[Claim]:
+    def _claim_due(self, owner: UUID, limit: int) -> Due:
         now = self.clock.now()
         due = sorted(
             (row.at.due_at, key, shard)
             for key, row, shard in self.free()
             if row.at.due_at is not None and row.at.due_at <= now
         )
-        return [self._claim(shard, key, owner) for _, key, shard in due[:limit]]
+        claims = [self._claim(shard, key, owner) for _, key, shard in due[:limit]]
+        return self._due(claims, limit, now)
+
+    def _due(self, claims: Sequence[Claim], limit: int, now: datetime) -> Due:
+        """Return what was claimed of what was due by now, and the next timer if it is known."""
+        later = (row.at.due_at for _, row in self.rows() if row.at.due_at and row.at.due_at > now)
+        return Due(claims, min(later, default=None) if 0 < len(claims) < limit else None)
 
     def _claim(self, shard: Shard, key: Key, owner: UUID) -> Claim:
         self.on_claim(key, shard.executions[key].at.owner)
