@@ -24,7 +24,7 @@ _DICTIONARY: Final = (
 )
 # By default zlib fetches and clears 256 kB for each row; a window of 4 kB holds the dictionary and
 # most of a row. Copying a compressor that has read the dictionary spares reading it for each row.
-_COMPRESSOR: Final = zlib.compressobj(level=2, wbits=12, memLevel=4, zdict=_DICTIONARY)
+_COMPRESSOR: Final = zlib.compressobj(level=3, wbits=12, memLevel=4, zdict=_DICTIONARY)
 
 
 def pack(events: Sequence[HistoryEvent]) -> bytes:
