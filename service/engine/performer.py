@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Final
 
 from service.asl import Event, Json, RunMap, RunTask, TaskFailed, TaskHeartbeat, TimerFired
@@ -50,7 +51,7 @@ class Performer:
             input = resolved[1]
             task = tenure.task(command)
             if command.heartbeat_seconds is not None:
-                task = task._replace(heartbeat=self._heartbeat(tenure, command))
+                task = replace(task, heartbeat=self._heartbeat(tenure, command))
             tenure.performing[command.id] = asyncio.ensure_future(
                 self._perform_task(tenure, command, handler, input, task)
             )

@@ -5,6 +5,9 @@
 in the order in which they stand here. Every method of a store raises `Unavailable` when the
 database does not answer (connection lost or refused, server shutting down), `Contended` for a lock
 not granted in time or a deadlock, `Rejected` for data the database refuses.
+
+The values that nearly every step makes have their constructors written out, as those of the
+language have.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID, uuid5
 
 from service.asl import Json, RunTask, StateMachine, Status, TaskFailed
@@ -25,13 +28,13 @@ BUCKETS: Final = 256
 class Unavailable(Exception):
     """The database does not answer. Whether the last commit took place may be unknown."""
 
-    retry_after_seconds = 2.0
+    retry_after_seconds: ClassVar[float] = 2.0
 
 
 class Overloaded(Exception):
     """A bounded queue is full; nothing was stored."""
 
-    retry_after_seconds = 1.0
+    retry_after_seconds: ClassVar[float] = 1.0
 
 
 class Contended(Exception):
@@ -73,7 +76,7 @@ class Key(NamedTuple):
     id: UUID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class Effect:
     """One row for a statement in `sql/queries` that shares the checkpoint's transaction.
 
@@ -82,12 +85,20 @@ class Effect:
     bucket of what the row is about.
     """
 
-    query: str
-    row: tuple[object, ...]
+    query: Final[str]
+    row: Final[tuple[object, ...]]
     # Told of the returned row once it is committed: for what must not be counted twice.
-    committed: Callable[[Mapping[str, object] | None], None] | None = field(
-        default=None, compare=False
-    )
+    committed: Callable[[Mapping[str, object] | None], None] | None = field(compare=False)
+
+    def __init__(
+        self,
+        query: str,
+        row: tuple[object, ...],
+        committed: Callable[[Mapping[str, object] | None], None] | None = None,
+    ) -> None:
+        self.query = query
+        self.row = row
+        self.committed = committed
 
 
 class Claim(NamedTuple):
@@ -109,45 +120,100 @@ class Claim(NamedTuple):
     redriven_at: datetime | None = None  # the last time
 
 
-class Checkpoint(NamedTuple):
+@dataclass(init=False, slots=True)
+class Checkpoint:
     """Where an execution stands after a step. `owner` None: it leaves this worker's memory."""
 
-    key: Key
-    epoch: int  # the row's new epoch
-    status: Status
-    due_at: datetime | None
-    owner: UUID | None
-    document: bytes | None  # None when there is nothing to go on from: it has succeeded, mostly
-    output: str | None
-    error: str | None
-    cause: str | None
-    stopped_at: datetime | None
-    was_signalled: bool = False  # the row's mark as the step found it, which the checkpoint clears
+    key: Final[Key]
+    epoch: Final[int]  # the row's new epoch
+    status: Final[Status]
+    due_at: Final[datetime | None]
+    owner: Final[UUID | None]
+    # None when there is nothing to go on from: it has succeeded, mostly.
+    document: Final[bytes | None]
+    output: Final[str | None]
+    error: Final[str | None]
+    cause: Final[str | None]
+    stopped_at: Final[datetime | None]
+    was_signalled: Final[bool]  # the row's mark as the step found it, which the checkpoint clears
+
+    def __init__(
+        self,
+        key: Key,
+        epoch: int,
+        status: Status,
+        due_at: datetime | None,
+        owner: UUID | None,
+        document: bytes | None,
+        output: str | None,
+        error: str | None,
+        cause: str | None,
+        stopped_at: datetime | None,
+        was_signalled: bool = False,
+    ) -> None:
+        self.key = key
+        self.epoch = epoch
+        self.status = status
+        self.due_at = due_at
+        self.owner = owner
+        self.document = document
+        self.output = output
+        self.error = error
+        self.cause = cause
+        self.stopped_at = stopped_at
+        self.was_signalled = was_signalled
 
 
-class HistoryRow(NamedTuple):
+@dataclass(init=False, slots=True)
+class HistoryRow:
     """The history events of one step, as one row."""
 
-    key: Key
-    first_event_id: int
-    events: bytes
+    key: Final[Key]
+    first_event_id: Final[int]
+    events: Final[bytes]
+
+    def __init__(self, key: Key, first_event_id: int, events: bytes) -> None:
+        self.key = key
+        self.first_event_id = first_event_id
+        self.events = events
 
 
-class NewExecution(NamedTuple):
+@dataclass(init=False, slots=True)
+class NewExecution:
     """An execution to insert as it stands after its first step: no second write is needed for that.
 
     `first.owner` is the worker that goes on with it at once, without a claim; None leaves it to
     whoever claims it.
     """
 
-    machine: str
-    definition: bytes  # SHA-256 of the definition's text
-    name: str
-    input: str  # JSON text
-    started_at: datetime
-    first: Checkpoint  # of epoch 1
-    history: HistoryRow | None = None  # of its first step
-    effects: Sequence[Effect] = ()  # which happen with it or not at all; their rows are not told
+    machine: Final[str]
+    definition: Final[bytes]  # SHA-256 of the definition's text
+    name: Final[str]
+    input: Final[str]  # JSON text
+    started_at: Final[datetime]
+    first: Final[Checkpoint]  # of epoch 1
+    history: Final[HistoryRow | None]  # of its first step
+    effects: Final[Sequence[Effect]]  # which happen with it or not at all; their rows are not told
+
+    def __init__(
+        self,
+        machine: str,
+        definition: bytes,
+        name: str,
+        input: str,
+        started_at: datetime,
+        first: Checkpoint,
+        history: HistoryRow | None = None,
+        effects: Sequence[Effect] = (),
+    ) -> None:
+        self.machine = machine
+        self.definition = definition
+        self.name = name
+        self.input = input
+        self.started_at = started_at
+        self.first = first
+        self.history = history
+        self.effects = effects
 
 
 class Standing(NamedTuple):
@@ -440,16 +506,35 @@ def _nobody_listens() -> None:
     """Take a heartbeat that no timeout waits for."""
 
 
-class Task(NamedTuple):
+@dataclass(init=False, slots=True)
+class Task:
     """What a handler is given besides its input."""
 
-    execution: Key
-    machine: str
-    name: str  # the execution's
-    state: str
-    entered_event_id: int
-    attempt: int
-    heartbeat: Callable[[], None] = _nobody_listens
+    execution: Final[Key]
+    machine: Final[str]
+    name: Final[str]  # the execution's
+    state: Final[str]
+    entered_event_id: Final[int]
+    attempt: Final[int]
+    heartbeat: Final[Callable[[], None]]
+
+    def __init__(
+        self,
+        execution: Key,
+        machine: str,
+        name: str,
+        state: str,
+        entered_event_id: int,
+        attempt: int,
+        heartbeat: Callable[[], None] = _nobody_listens,
+    ) -> None:
+        self.execution = execution
+        self.machine = machine
+        self.name = name
+        self.state = state
+        self.entered_event_id = entered_event_id
+        self.attempt = attempt
+        self.heartbeat = heartbeat
 
     @property
     def idempotency_key(self) -> UUID:
@@ -457,13 +542,18 @@ class Task(NamedTuple):
         return uuid5(self.execution.id, str(self.entered_event_id))
 
 
-class Answer(NamedTuple):
+@dataclass(init=False, slots=True)
+class Answer:
     """A handler's output. `acknowledges_signal`: it says what a signal would (see
     `asl.events.Signalled`).
     """
 
-    output: Json
-    acknowledges_signal: bool = False
+    output: Final[Json]
+    acknowledges_signal: Final[bool]
+
+    def __init__(self, output: Json, acknowledges_signal: bool = False) -> None:
+        self.output = output
+        self.acknowledges_signal = acknowledges_signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +565,7 @@ class CoroutineHandler:
     run: Callable[[Json, Task], Awaitable[Answer]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(init=False, slots=True)
 class EffectHandler:
     """Performed exactly once: inside the transaction that commits the checkpoint.
 
@@ -483,8 +573,16 @@ class EffectHandler:
     statement returned.
     """
 
-    effect: Callable[[Json, Task], Effect]
-    answer: Callable[[Mapping[str, object] | None], Answer]
+    effect: Final[Callable[[Json, Task], Effect]]
+    answer: Final[Callable[[Mapping[str, object] | None], Answer]]
+
+    def __init__(
+        self,
+        effect: Callable[[Json, Task], Effect],
+        answer: Callable[[Mapping[str, object] | None], Answer],
+    ) -> None:
+        self.effect = effect
+        self.answer = answer
 
 
 Handler: TypeAlias = CoroutineHandler | EffectHandler

@@ -218,7 +218,7 @@ class MemoryStore:
             ][:limit]
             for key in stray:
                 row = self.executions[key]
-                self.executions[key] = replace(row, at=row.at._replace(due_at=self._clock.now()))
+                self.executions[key] = replace(row, at=replace(row.at, due_at=self._clock.now()))
             return len(stray)
 
     async def tidy(self, retention_days: int, limit: int) -> int:
@@ -257,7 +257,7 @@ class MemoryStore:
     def claim(self, key: Key, owner: UUID, *, counts: int = 1) -> Claim:
         """Make an execution this worker's, in the next epoch."""
         row = self.executions[key]
-        at = row.at._replace(epoch=row.at.epoch + 1, owner=owner, due_at=None)
+        at = replace(row.at, epoch=row.at.epoch + 1, owner=owner, due_at=None)
         self.executions[key] = replace(row, at=at, claims=row.claims + counts)
         return self.as_claim(key)
 
@@ -326,7 +326,7 @@ class MemoryStore:
 
     def _rest(self, key: Key, due_at: datetime) -> None:
         row = self.executions[key]
-        at = row.at._replace(epoch=row.at.epoch + 1, owner=None, due_at=due_at)
+        at = replace(row.at, epoch=row.at.epoch + 1, owner=None, due_at=due_at)
         self.executions[key] = replace(row, at=at)
 
 

@@ -114,7 +114,7 @@ class FaultyStore(MemoryStore):
         row = self.executions[key]
         at = {name: value for name, value in changed.items() if hasattr(row.at, name)}
         rest = {name: value for name, value in changed.items() if name not in at}
-        self.executions[key] = replace(row, at=row.at._replace(**at), **rest)  # type: ignore[arg-type]
+        self.executions[key] = replace(row, at=replace(row.at, **at), **rest)  # type: ignore[arg-type]
 
     def make_due(self, key: Key, **changed: object) -> None:
         self.put(key, due_at=self._clock.now() - timedelta(seconds=1), **changed)

@@ -294,7 +294,7 @@ async def test_a_wall_clock_that_is_wrong_for_a_moment_stops_no_pulse(
 # Dispatch
 
 COMMAND = RunTask(5, 2, "Work", lambda_arn("work"), {}, 0)
-TASK = Task(Key(0, UUID(int=0)), "flow", "name", "Work", UUID(int=1), 0)
+TASK = Task(Key(0, UUID(int=0)), "flow", "name", "Work", 1, 0)
 
 
 class Unprintable(Exception):

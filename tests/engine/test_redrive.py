@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -104,7 +105,7 @@ async def test_what_kept_nothing_or_ended_long_ago_is_not_redriven() -> None:
         s.store.put(key, stopped_at=at.stopped_at, document=None)
         with pytest.raises(ExecutionNotRedrivable):
             await s.engine.redrive(key)
-        assert s.at(key) == at._replace(document=None)
+        assert s.at(key) == replace(at, document=None)
 
 
 async def test_a_token_redrives_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ def new_key(bucket: int = 7, *, at: datetime = STARTED) -> Key:
 def checkpoint(key: Key, epoch: int = 1, **changes: Any) -> Checkpoint:
     """Return where a running execution stands that Alice holds."""
     at = Checkpoint(key, epoch, Status.RUNNING, None, ALICE, b"at first", None, None, None, None)
-    return at._replace(**changes)
+    return replace(at, **changes)
 
 
 def resting(key: Key, epoch: int = 1, *, due_at: datetime = LONG_AGO) -> Checkpoint:
@@ -51,7 +52,7 @@ def ended(key: Key, epoch: int, *, stopped_at: datetime = STARTED) -> Checkpoint
 def execution(first: Checkpoint, **changes: Any) -> NewExecution:
     """Return the row of a start, named after its id."""
     row = NewExecution("signup", DEFINITION, str(first.key.id), '{"n":1}', STARTED, first)
-    return row._replace(**changes)
+    return replace(row, **changes)
 
 
 def claimed(row: NewExecution, epoch: int, claims: int = 1, **changes: Any) -> Claim:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ async def test_save_clears_signal_claims_and_quarantine(store: Any) -> None:
     await store.claim_due(ALICE, 1)
     await store.quarantine(row.first.key, 2, 1)
     await signal(store, row.first.key)
-    await save(store, checkpoint(row.first.key, 3)._replace(was_signalled=True))
+    await save(store, replace(checkpoint(row.first.key, 3), was_signalled=True))
     assert same(await store.claim_owned(ALICE, [row.first.key])) == [claimed(row, 3, claims=0)]
 
 
@@ -163,7 +164,7 @@ async def test_save_is_refused_to_whoever_does_not_know_the_row_as_it_is(store: 
     assert [await store.read_history(row.key) for row in steps] == [[], [b"events"], [], []]
     assert await store.owned(BOB) == [(fenced, 2)]
     assert sorted(await store.owned(ALICE)) == sorted([(known, 2), (signalled, 1)])
-    marked = checkpoint(signalled, 2)._replace(was_signalled=True)
+    marked = replace(checkpoint(signalled, 2), was_signalled=True)
     assert await save(store, marked, history=[step(signalled, 7)]) == set()
     assert await store.read_history(signalled) == [b"events"]
 
@@ -228,7 +229,7 @@ async def test_history_and_effects_of_a_start_are_there_with_it_or_not_at_all(
     )
     async with store.transaction(200) as tx:
         assert await tx.insert([first], is_all=is_all) == {keys[0]: True}
-    rows = [first, second, third._replace(name="taken", machine=taken.machine)]
+    rows = [first, second, replace(third, name="taken", machine=taken.machine)]
     async with store.transaction(200) as tx:
         standing = await tx.insert(rows, is_all=is_all)
     assert standing == {keys[0]: False, keys[1]: True}
@@ -515,7 +516,7 @@ async def test_tidy_deletes_what_closed_before_the_retention(store: Any) -> None
     old = [execution(ended(new_key(b, at=LONG_AGO), 1, stopped_at=LONG_AGO)) for b in (0, 7, 255)]
     running = execution(resting(new_key(at=LONG_AGO), due_at=FAR_OFF))
     recent = execution(ended(new_key(at=LONG_AGO), 1, stopped_at=FAR_OFF))
-    told = [row._replace(history=step(row.first.key, 1)) for row in (*old, running)]
+    told = [replace(row, history=step(row.first.key, 1)) for row in (*old, running)]
     await insert(store, *told, recent)
     assert await store.tidy(30, 2) == 2
     assert await store.tidy(30, 2) == 1

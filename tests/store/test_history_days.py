@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -78,7 +79,7 @@ async def test_day_goes_with_the_last_of_its_executions(
     over = execution(ended(new_key(at=LONG_AGO), 1, stopped_at=LONG_AGO))
     waiting = execution(resting(new_key(200, at=LONG_AGO), due_at=FAR_OFF))
     async with store.transaction() as tx:
-        await tx.insert([r._replace(history=step(r.first.key, 1)) for r in (over, waiting)])
+        await tx.insert([replace(r, history=step(r.first.key, 1)) for r in (over, waiting)])
     assert await store.tidy(30, 10) == 1
     assert "history_20200229" in await days(observer)
     async with store.transaction() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -145,7 +146,7 @@ async def test_children_are_kept_while_their_run_goes_on(store: Any, is_aborted:
     await insert(
         store,
         checkpoint(PARENT),
-        *(ended(key, 1)._replace(stopped_at=LONG_AGO) for key in (child, other)),
+        *(replace(ended(key, 1), stopped_at=LONG_AGO) for key in (child, other)),
     )
     assert await store.tidy(30, 10) == 1
     first, last = child_key(run_of(child), 0).id, child_key(run_of(child), CHILDREN_MAX - 1).id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -41,7 +42,7 @@ def failed(store: Any, **changes: Any) -> NewExecution:
     moment = now(store)
     at = {"status": Status.FAILED, "document": b"kept", "error": "E", "cause": "c"}
     at |= {"output": None, "stopped_at": moment} | changes
-    return execution(ended(new_key(), 1)._replace(**at), started_at=moment - timedelta(hours=1))
+    return execution(replace(ended(new_key(), 1), **at), started_at=moment - timedelta(hours=1))
 
 
 async def insert(store: Any, *rows: NewExecution) -> None:
@@ -90,7 +91,7 @@ async def test_what_kept_nothing_or_ended_or_began_too_long_ago_is_left_out(stor
     rows = [
         failed(store, document=None),
         failed(store, stopped_at=moment - timedelta(days=REDRIVABLE_DAYS)),
-        failed(store)._replace(started_at=moment - timedelta(days=OPEN_DAYS_MAX)),
+        replace(failed(store), started_at=moment - timedelta(days=OPEN_DAYS_MAX)),
     ]
     kept = failed(store, stopped_at=moment - timedelta(days=REDRIVABLE_DAYS - 1))
     await insert(store, *rows, kept)

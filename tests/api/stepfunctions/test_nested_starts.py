@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -72,7 +73,7 @@ async def test_a_repeat_is_answered_as_before_even_when_the_execution_has_ended(
     task = performed(api)
     first = await api.starts.start_by_task(asked, task)
     await api.ended(str(first["executionArn"]))
-    assert await api.starts.start_by_task(asked, task._replace(attempt=1)) == first
+    assert await api.starts.start_by_task(asked, replace(task, attempt=1)) == first
     await api.call("DeleteStateMachine", stateMachineArn=child)
     assert await api.starts.start_by_task(asked, task) == first
     await api.create("child")

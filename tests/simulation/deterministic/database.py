@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -166,7 +167,7 @@ class ModelDatabase(Tables):
     def _insert(self, session: Session, rows: Sequence[NewExecution]) -> Mapping[Key, bool]:
         standing: dict[Key, bool] = {}
         for row in rows:
-            alone = row._replace(effects=())
+            alone = replace(row, effects=())
             inserted = at_once(self._tx(row.first.key.bucket).insert([alone]))
             self.seen["start that stood"] += list(inserted.values()).count(False)
             standing |= inserted
