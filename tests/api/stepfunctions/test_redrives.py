@@ -9,7 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.asl import HISTORY_EVENTS_MAX, ExecutionError, Json
+from service.asl import HISTORY_EVENTS_MAX, ExecutionError, HistoryEvent, Json
 from service.engine.history import pack, unpack
 from service.engine.ids import name_bucket
 from service.engine.ports import Key, Task
@@ -61,9 +61,14 @@ async def key_of(api: Api, name: str) -> Key:
 
 async def change(api: Api, assignment: str, *arguments: object) -> None:
     """Change all rows of executions as only time or another version could."""
+    await write(api, f"update executions set {assignment}", *arguments)  # noqa: S608
+
+
+async def write(api: Api, statement: str, *arguments: object) -> None:
+    """Write to the database behind the service's back."""
     connection = await asyncpg.connect(api.bench.database.dsn)
     try:
-        await connection.execute(f"update executions set {assignment}", *arguments)  # noqa: S608
+        await connection.execute(statement, *arguments)
     finally:
         await connection.close()
 
@@ -191,9 +196,9 @@ async def test_a_history_that_is_full_leaves_no_room_for_a_redrive(api: Api) -> 
     ((*_, last),) = [
         unpack(row["events"]) for row in await api.bench.database.fetch("read_history", *key)
     ]
-    full = pack([last._replace(id=HISTORY_EVENTS_MAX - 1)])
-    columns = [[value] for value in (*key, HISTORY_EVENTS_MAX - 1, full)]
-    await api.bench.database.fetch("append_history", *columns)
+    id = HISTORY_EVENTS_MAX - 1
+    full = pack([HistoryEvent(id, last.id, last.timestamp, last.type, last.details)])
+    await write(api, "insert into history values ($1, $2, $3, $4)", *key, id, full)
     assert await refused(api, arn) == "Execution history event limit exceeded"
 
 
