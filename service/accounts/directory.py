@@ -18,10 +18,12 @@ from service.accounts.signup import verify_account
 from service.asl import Json
 from service.documents import loads
 from service.engine.ids import key_of
-from service.engine.ports import ExecutionDoesNotExist, Key
+from service.engine.ports import Contended, ExecutionDoesNotExist, Key, Unavailable
 
 ERASED: Final = "AccountErased"
 """The error of an execution that was stopped because an operator erased its account."""
+
+ERASE_TRIES_MAX: Final = 3
 
 _CURSOR = re.compile(
     r"[A-Za-z0-9_-]{21}[AQgw]", re.ASCII
@@ -122,12 +124,22 @@ class Directory:
         """Erase the person, leaving a tombstone without one; False when no such account is kept.
 
         The execution is stopped first, since a running one would go on to mail or write history.
+        Raises Unavailable when somebody redrives it each time.
         """
-        key = key_of(id)
-        # None is left when it ended longer ago than executions are kept, or there never was one.
-        with suppress(ExecutionDoesNotExist):
-            await self._engine.stop(key, ERASED, "an operator erased the account")
-        is_erased = await self._accounts.erase(*key)
+        key, tries = key_of(id), 0
+        while True:
+            # None is left when it ended long ago, or when there never was one.
+            with suppress(ExecutionDoesNotExist):
+                await self._engine.stop(key, ERASED, "an operator erased the account")
+            tries += 1
+            try:
+                is_erased = await self._accounts.erase(*key)
+            except Contended as error:
+                # Somebody may have redriven the execution in between.
+                if tries == ERASE_TRIES_MAX:
+                    raise Unavailable("the execution runs again whenever it is stopped") from error
+            else:
+                break
         if is_erased:
             log.info("account_erased", account=str(id))
         return is_erased

@@ -144,5 +144,8 @@ class Accounts(Protocol):
         ...
 
     async def erase(self, bucket: int, id: UUID) -> bool:
-        """Erase the person, with all their execution left; False when unknown."""
+        """Erase the person, with all their execution left; False when unknown.
+
+        Raises Contended while the execution runs.
+        """
         ...

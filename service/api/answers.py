@@ -105,3 +105,8 @@ def answer_html(
     """Return a page under its Content-Security-Policy."""
     own = {"Content-Type": HTML_TYPE, "Content-Security-Policy": policy}
     return answer_bytes(page.encode(), status=status, headers={**own, **(headers or {})})
+
+
+async def drop_banner(request: web.BaseRequest, response: web.StreamResponse) -> None:
+    """Take the Server header out of what aiohttp answers itself, before any middleware (417)."""
+    response.headers.popall("Server", None)

@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from service.api.answers import drop_banner
 from service.api.bodies import BODY_BYTES_MAX, too_large
 from service.api.problems import Problem, render_json
 
@@ -23,6 +24,7 @@ def new_application(
     """Return an empty application whose bodies are bounded."""
     app = web.Application(middlewares=middlewares, client_max_size=body_bytes_max)
     app[BODY_LIMIT] = body_bytes_max
+    app.on_response_prepare.append(drop_banner)
     return app
 
 

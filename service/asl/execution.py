@@ -385,6 +385,13 @@ class Execution:
         """Return the Distributed Maps whose run has not ended; resumed after a crash."""
         return tuple(f.open.command for f in self.frames.values() if isinstance(f.open, OpenMap))
 
+    @property
+    def remaining_maps(self) -> tuple[RunMap, ...]:
+        """Return the Distributed Maps of an execution that has ended whose run a redrive goes on
+        with.
+        """
+        return tuple(f.open.command for f in self.remains.values() if isinstance(f.open, OpenMap))
+
     def has_begun(self, command: RunMap) -> bool:
         """Return whether the run of an open Distributed Map is known to be there."""
         opened = (f.open for f in self.frames.values() if isinstance(f.open, OpenMap))

@@ -30,7 +30,7 @@ from uuid import UUID
 import structlog
 
 from service import metrics
-from service.asl import Poisoned
+from service.asl import Poisoned, Redriven
 from service.engine.batch import Batch, Broken, Concerns, Outcomes
 from service.engine.ports import (
     Contended,
@@ -251,7 +251,10 @@ class Committer:
             self._outcomes.broken(unit, error)
             return False
         log.error("checkpoint_rejected", execution=str(unit.key.id), reason=str(error))
-        unit.events = [Poisoned(REJECTED, "the database refused what this step would store")]
+        # One that is to be redriven has ended: first it has to go on.
+        redriven = [event for event in unit.events if isinstance(event, Redriven)]
+        cause = "the database refused what this step would store"
+        unit.events = [*redriven, Poisoned(REJECTED, cause)]
         return True
 
     def _postpone(self, unit: Unit) -> None:

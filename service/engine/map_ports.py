@@ -14,7 +14,7 @@ from uuid import UUID
 
 from service.asl import Json, Status
 from service.asl.commands import ReadItems
-from service.engine.ports import Key, Store
+from service.engine.ports import Claim, Key, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,6 @@ class MapRunStore(Protocol):
         """Return at most `limit` executions whose ids are in this range, in order."""
         ...
 
-    async def running(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Key]:
-        """Return the keys of those that have not ended, at most `limit`, in order."""
-        ...
-
     async def ended(self, keys: Sequence[Key]) -> Mapping[Key, Status]:
         """Return how those of some executions ended that have ended."""
         ...
@@ -114,6 +110,15 @@ class MapRunStore(Protocol):
 
 class EngineStore(Store, Protocol):
     """The executions and the map runs, which share a database."""
+
+    async def seize_children(
+        self, owner: UUID, run: Wanted, first: UUID, last: UUID, limit: int
+    ) -> Sequence[Claim]:
+        """Claim running children of a run, whoever holds them: the first `limit` of this range.
+
+        None of a run that was redriven since: its children go on with it.
+        """
+        ...
 
     @property
     def map_runs(self) -> MapRunStore:

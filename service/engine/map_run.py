@@ -15,7 +15,7 @@ which could never begin otherwise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -42,7 +42,7 @@ from service.engine.express import Express
 from service.engine.ids import child_index, child_key, map_run_key
 from service.engine.map_express import ExpressChildren
 from service.engine.map_items import ItemFeed, count
-from service.engine.map_ports import Child, EngineStore, ItemFiles, NewMapRun
+from service.engine.map_ports import Child, EngineStore, ItemFiles, NewMapRun, Wanted
 from service.engine.map_results import NO_FOLDER, Results, child_name, children_of
 from service.engine.ports import (
     Contended,
@@ -79,7 +79,7 @@ class Parts:
     express: Express
     arns: Arns
     files: ItemFiles | None
-    stop_children: Callable[[Key], Coroutine[Any, Any, None]]
+    stop_children: Callable[[Wanted], Coroutine[Any, Any, None]]
 
 
 class MapRun:
@@ -88,6 +88,7 @@ class MapRun:
     def __init__(self, tenure: Tenure, command: RunMap, parts: Parts) -> None:
         self.key = map_run_key(command.entered_at, tenure.key, command.id)
         self._tenure = tenure
+        self._wanted = Wanted(self.key, command.redrives)
         self._command = command
         self._parts = parts
         self._maps = parts.store.map_runs
@@ -139,7 +140,7 @@ class MapRun:
         except ExecutionError as error:
             # What is on its way to be stored would not be found yet.
             await asyncio.gather(*self._storing, return_exceptions=True)
-            await self._parts.stop_children(self.key)
+            await self._parts.stop_children(self._wanted)
             failure = failure_of(self._command.id, error)
             event = MapRunFailed(failure.command_id, failure.error, failure.cause)
         finally:
@@ -155,7 +156,7 @@ class MapRun:
         Not those of one whose end was not even noted: they may as well run on.
         """
         if await self._maps.status(self.key) is Status.ABORTED:
-            await self._parts.stop_children(self.key)
+            await self._parts.stop_children(Wanted(self.key, self._command.redrives - 1))
         self._redriven_at = await self._maps.redrive(self.key, self._command.redrives)
 
     def _tell_of_progress(self) -> None:
@@ -188,7 +189,7 @@ class MapRun:
         feed = await self._open()
         await self._process(feed)
         if self._tally.is_exceeded:
-            await self._parts.stop_children(self.key)
+            await self._parts.stop_children(self._wanted)
         results = Results(self._maps, self._parts.arns, self.key, self._machine, command.state)
         output: Json = None
         if command.writer is not None and command.writer.parameters is not None:
@@ -281,8 +282,7 @@ class MapRun:
             some = {key: children.pop(key) for key in [*children][:room]}
             self._in_flight |= some  # before any of them can have ended
             claims = await self._parts.store.redrive(self._parts.worker.id, [*some])
-            for key in some.keys() - {claim.key for claim in claims}:
-                self.heard(key, Status.FAILED)  # it has kept nothing, or its time is over
+            await self._hear_of(some.keys() - {claim.key for claim in claims})
             await self._parts.worker.adopt(claims)
         children.clear()
 
@@ -376,9 +376,16 @@ class MapRun:
         worker = self._parts.worker
         elsewhere = [key for key in self._in_flight if key not in worker.tenures]
         for at in range(0, len(elsewhere), POLLED_AT_ONCE):
-            ended = await self._maps.ended(elsewhere[at : at + POLLED_AT_ONCE])
-            for key, status in ended.items():
-                self.heard(key, status)
+            await self._hear_of(elsewhere[at : at + POLLED_AT_ONCE])
+
+    async def _hear_of(self, children: Collection[Key]) -> None:
+        """Take note of those that have ended.
+
+        A child that could not be redriven may have kept nothing, or its time is over; but it may
+        also run, or have succeeded, since a worker that was taken for dead redrove it before.
+        """
+        for key, status in (await self._maps.ended([*children])).items():
+            self.heard(key, status)
 
     async def _begin_express(self, key: Key, about: About) -> None:
         while True:

@@ -107,7 +107,8 @@ class MapRuns:
             log.warning("map_runs_not_tidied", execution=str(tenure.key.id), reason=str(error))
             return
         # Looked at after the runs: one that began meanwhile is open by now.
-        still_open = {command.id for command in tenure.execution.open_maps}
+        execution = tenure.execution
+        still_open = {command.id for command in (*execution.open_maps, *execution.remaining_maps)}
         for command_id, run in under_way.items():
             if command_id not in still_open and self._worker.holds(tenure):
                 self._stop_later(run)
@@ -140,19 +141,20 @@ class MapRuns:
         Until it is noted that they have been stopped, the sweep finds the run again.
         """
         if await self._maps.abort(run):
-            await self._stop_children(run.key)
+            await self._stop_children(run)
             asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._stop_later, run)
         elif await self._maps.status(run.key) is Status.ABORTED:
-            await self._stop_children(run.key)
+            await self._stop_children(run)
             await self._maps.stopped(run.key)
 
-    async def _stop_children(self, run: Key) -> None:
-        """Stop every child that runs, wherever it does."""
-        first, last = child_key(run, 0).id, child_key(run, CHILDREN_MAX - 1).id
-        while running := await self._maps.running(run.bucket, first, last, STOPPED_AT_ONCE):
-            first = running[0].id  # those before it have ended, and may be very many
-            claims = await self._store.seize(self._worker.id, running)
+    async def _stop_children(self, run: Wanted) -> None:
+        """Stop every child that runs, wherever it does, unless the run is redriven meanwhile."""
+        first, last = child_key(run.key, 0).id, child_key(run.key, CHILDREN_MAX - 1).id
+        while claims := await self._store.seize_children(
+            self._worker.id, run, first, last, STOPPED_AT_ONCE
+        ):
+            first = min(claim.key.id for claim in claims)  # those before have ended: very many
             await self._worker.adopt(claims, Stopped())
             ended = await asyncio.gather(*(self._worker.ended(claim.key) for claim in claims))
-            if claims and not any(ended):
+            if not any(ended):
                 await asyncio.sleep(UNREADABLE_DELAY_SECONDS)

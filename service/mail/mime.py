@@ -114,7 +114,11 @@ def _part(subtype: bytes, body: bytes, boundary: bytes) -> bytes:
         encoding = b"7bit"
     else:
         encoding = b"quoted-printable"
+        is_one_line = b"\n" not in body
         body = binascii.b2a_qp(body)
+        if is_one_line:
+            # It breaks lines as the first one ends, and where none does by a bare line feed.
+            body = body.replace(b"\n", b"\r\n")
     return (
         b"--%b\r\n"
         b'Content-Type: text/%b; charset="utf-8"\r\n'

@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from service.engine.ports import Key, Overloaded
+from service.asl import Status
+from service.engine.ports import Contended, Key, Overloaded
 from service.store.database import Database, Row
 from service.store.effects import columns_of
 
@@ -140,9 +141,13 @@ class Accounts:
     async def erase(self, bucket: int, id: UUID) -> bool:
         """Erase the person, and what the execution of this id keeps of them; False: unknown.
 
-        The caller has stopped the execution: a running one keeps what it works on.
+        The caller has stopped the execution: a running one keeps what it works on. Raises Contended
+        when it runs all the same, since somebody redrove it meanwhile.
         """
         async with self._database.transaction() as session:
+            execution = await session.first("hold_execution", bucket, id)
+            if execution is not None and execution["status"] == Status.RUNNING:
+                raise Contended("the execution runs")
             row = await session.first("lock_account", bucket, id)
             if row is None:
                 return False

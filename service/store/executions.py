@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Final
 from uuid import UUID
 
-from service.engine.map_ports import MapRunStore
+from service.engine.map_ports import MapRunStore, Wanted
 from service.engine.ports import (
     Beat,
     Checkpoint,
@@ -223,6 +223,21 @@ class PostgresStore:
         async with self._database.transaction() as session:
             columns = columns_of(sorted(set(keys)))
             return _claims(await session.apply_effect("seize", *columns, owner))
+
+    async def seize_children(
+        self, owner: UUID, run: Wanted, first: UUID, last: UUID, limit: int
+    ) -> Sequence[Claim]:
+        """Claim running children of a run that was not redriven since, whoever holds them.
+
+        A redrive of the run waits for this, and comes to its children after it.
+        """
+        async with self._database.transaction() as session:
+            if await session.first("hold_map_run", *run.key, run.redrives) is None:
+                return []
+            bucket = run.key.bucket
+            rows = await session.fetch("running_children", bucket, first, last, limit)
+            columns = [bucket] * len(rows), [row["id"] for row in rows]
+            return _claims(await session.apply_effect("seize", *columns, owner)) if rows else []
 
     async def redrive(
         self, owner: UUID, keys: Sequence[Key], token: str | None = None

@@ -89,11 +89,6 @@ class MapRunRows:
             for row in rows
         ]
 
-    async def running(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Key]:
-        """Return the keys of those that have not ended, at most `limit`, in order."""
-        rows = await self._database.fetch("running_children", bucket, first, last, limit)
-        return [Key(bucket, row["id"]) for row in rows]
-
     async def ended(self, keys: Sequence[Key]) -> Mapping[Key, Status]:
         """Return how those of some executions ended that have ended."""
         if not keys:

@@ -16,6 +16,7 @@ from uuid import UUID
 
 from service.asl import Status
 from service.engine.ids import run_of
+from service.engine.map_ports import Wanted
 from service.engine.ports import (
     Beat,
     Checkpoint,
@@ -122,6 +123,14 @@ class MemoryStore:
         """Claim running executions whoever holds them."""
         async with self._turn:
             running = [key for key in sorted(set(keys)) if self.is_running(key)]
+            return [self.claim(key, owner, counts=0) for key in running]
+
+    async def seize_children(
+        self, owner: UUID, run: Wanted, first: UUID, last: UUID, limit: int
+    ) -> Sequence[Claim]:
+        """Claim running children of a run that was not redriven since, whoever holds them."""
+        async with self._turn:
+            running = self.map_runs.running(run, first, last)[:limit]
             return [self.claim(key, owner, counts=0) for key in running]
 
     async def redrive(

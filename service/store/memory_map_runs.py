@@ -108,10 +108,16 @@ class MemoryMapRuns:
         found = sorted(self._between(bucket, first, last))[:limit]
         return [_child(key, self._executions[key]) for key in found]
 
-    async def running(self, bucket: int, first: UUID, last: UUID, limit: int) -> Sequence[Key]:
-        """Return the keys of those that have not ended, at most `limit`, in order."""
-        keys = self._between(bucket, first, last)
-        return sorted(key for key in keys if self._executions[key].is_running)[:limit]
+    def running(self, run: Wanted, first: UUID, last: UUID) -> list[Key]:
+        """Return the keys of children that have not ended, in order.
+
+        None of a run that was redriven since.
+        """
+        row = self.rows.get(run.key)
+        if row is None or row.redrives > run.redrives:
+            return []
+        keys = self._between(run.key.bucket, first, last)
+        return sorted(key for key in keys if self._executions[key].is_running)
 
     async def ended(self, keys: Sequence[Key]) -> Mapping[Key, Status]:
         """Return how those of some executions ended that have ended."""

@@ -66,6 +66,8 @@ class Pool:
     async def take(self) -> Kept:
         """Return a connection that is lent from now on. Raises Unavailable."""
         with translated, metrics.POOL_WAIT_SECONDS.time():
+            while self._idle and self._idle[-1].connection.is_closed():
+                self._idle.pop()  # else one would be made in its place, without a limit of time
             if self._room.locked() or not self._idle:
                 async with asyncio.timeout(ACQUIRE_SECONDS):
                     kept = await self._find()

@@ -459,6 +459,15 @@ where bucket = $1
 and identity_key = $2
 and account_id = $3
 
+-- name: hold_execution
+-- Lock an execution, as steps do before they lock its account, so that nobody redrives it meanwhile.
+-- $1 bucket smallint, $2 id uuid
+select e.status
+from executions as e
+where e.bucket = $1
+and e.id = $2
+for update
+
 -- name: erase_execution
 -- Leave of an execution that it was there, when, and how it ended; nothing of what it was about, and so
 -- nothing to redrive it from.

@@ -154,6 +154,16 @@ and id <= $3
 order by id
 limit $4
 
+-- name: hold_map_run
+-- Keep a run from being redriven until the transaction is over; no row if it was, more often than said.
+-- $1 bucket smallint, $2 id uuid, $3 redrive_count int
+select r.id
+from map_runs as r
+where r.bucket = $1
+and r.id = $2
+and r.redrive_count <= $3
+for share
+
 -- name: running_children
 -- Children of a run that have not ended, in order.
 -- $1 bucket smallint, $2 first id uuid, $3 last id uuid, $4 limit int

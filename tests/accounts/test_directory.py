@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.accounts.address import InvalidAddress
 from service.accounts.directory import AccountView, BadCursor, Directory, NotPending, Page
 from service.engine.ids import key_of, new_id
-from service.engine.ports import Effect
+from service.engine.ports import Contended, Effect, Unavailable
 from tests.accounts.fakes import NOON, FakeAccounts, FakeClock, FakeEngine, FakeRow
 
 IDS = [new_id(NOON, bucket) for bucket in (3, 9, 200)]
@@ -197,6 +197,26 @@ async def test_erase_of_an_account_whose_execution_is_gone_still_erases() -> Non
 
     assert await directory(accounts=accounts).erase(ID)
     assert accounts.erased == [KEY]
+
+
+@pytest.mark.parametrize(("redriven", "is_erased"), [(2, True), (3, False)])
+async def test_erase_stops_an_execution_again_that_was_redriven_meanwhile(
+    redriven: int, is_erased: bool
+) -> None:
+    class Accounts(FakeAccounts):
+        async def erase(self, bucket: int, id: UUID) -> bool:
+            await super().erase(bucket, id)
+            if len(self.erased) <= redriven:
+                raise Contended("the execution runs")
+            return True
+
+    engine, accounts = FakeEngine(running={KEY}), Accounts()
+    if is_erased:
+        assert await directory(engine, accounts).erase(ID)
+    else:
+        with pytest.raises(Unavailable):
+            await directory(engine, accounts).erase(ID)
+    assert len(engine.stopped) == len(accounts.erased) == 3
 
 
 async def test_erase_of_an_unknown_account_is_false_and_not_logged() -> None:

@@ -184,6 +184,12 @@ async def test_bad_http_is_answered_by_a_problem(public: Port, request_bytes: by
     assert b"application/problem+json" in head
 
 
+async def test_what_the_http_server_answers_by_itself_bears_no_banner(public: Port) -> None:
+    head, _ = await raw(public, b"GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 417 ")
+    assert b"\r\nServer: " not in head
+
+
 async def test_bad_http_is_not_repeated_in_the_log(public: Port) -> None:
     with structlog.testing.capture_logs() as lines:
         await raw(public, b"GET /verify?token=secret\xff HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -110,16 +110,16 @@ async def test_children_whose_stop_was_cut_off_are_stopped_by_the_sweep() -> Non
     async with small(machines={"all": only(each(item))}) as s:
         key = await s.start("all", [1, 2])
         await until(lambda: statuses(s) == {"RUNNING": 2})
-        running, cut = s.store.map_runs.running, asyncio.Event()
+        seize, cut = s.store.seize_children, asyncio.Event()
 
         async def cut_off(*asked: Any) -> Any:
             cut.set()
             raise Unavailable("cut while its children were being stopped")
 
-        s.store.map_runs.running = cut_off  # type: ignore[method-assign]
+        s.store.seize_children = cut_off  # type: ignore[method-assign]
         await s.engine.stop(key)
         await cut.wait()
-        s.store.map_runs.running = running  # type: ignore[method-assign]
+        s.store.seize_children = seize  # type: ignore[method-assign]
         assert (statuses(s), runs(s)) == ({"RUNNING": 2}, [("ABORTED", None)])
         await s.engine._sweep()
         await until(lambda: statuses(s) == {"ABORTED": 2})
@@ -363,13 +363,13 @@ async def test_children_that_have_ended_are_not_looked_at_again_by_a_stop(
     async with small(machines={"all": only(each(item))}) as s:
         key = await s.start("all", list(range(6)))
         await until(lambda: statuses(s) == {"RUNNING": 6})
-        running, asked = s.store.map_runs.running, list[int]()
+        seize, asked = s.store.seize_children, list[int]()
 
-        async def noted(bucket: int, first: UUID, last: UUID, limit: int) -> Any:
+        async def noted(owner: UUID, run: Wanted, first: UUID, last: UUID, limit: int) -> Any:
             asked.append(child_index(first))
-            return await running(bucket, first, last, limit)
+            return await seize(owner, run, first, last, limit)
 
-        s.store.map_runs.running = noted  # type: ignore[method-assign]
+        s.store.seize_children = noted  # type: ignore[method-assign]
         await s.engine.stop(key)
         await until(lambda: statuses(s) == {"ABORTED": 6})
         await until(lambda: len(asked) == 4)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from service.asl import ExecutionError, Json
 from service.documents import loads
 from service.engine import map_run, map_runs, quarantine, worker
+from service.engine.committer import REJECTED
+from service.engine.map_ports import Wanted
 from service.engine.ports import (
     Answer,
     Contended,
@@ -19,6 +24,7 @@ from service.engine.ports import (
     ExecutionNotRedrivable,
     Key,
     Overloaded,
+    Rejected,
     Task,
     Unavailable,
 )
@@ -454,3 +460,111 @@ async def test_child_that_kept_nothing_has_failed_for_the_redriven_run() -> None
         trouble.is_mended = True
         await s.engine.redrive(key)
         assert (await s.ended(key)).error == EXCEEDED
+
+
+class Patience:
+    """A function that waits until it is told, for each of the children of a map."""
+
+    def __init__(self) -> None:
+        self.is_over = asyncio.Event()
+        self.handlers = Handlers({"waits": self.waits})
+        self.machines = {"all": only(each(task("waits", End=True)))}
+
+    async def waits(self, input: Json, task: Task) -> Json:
+        await self.is_over.wait()
+        return input
+
+
+async def turns() -> None:
+    """Let whatever is ready go on."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_stop_that_the_redrive_overtakes_stops_no_child_of_the_redriven_run() -> None:
+    patience, may_stop, asked = Patience(), asyncio.Event(), list[Wanted]()
+    async with small(patience.handlers, machines=patience.machines) as s:
+        key = await s.start("all", [1, 2])
+        await until(lambda: len(s.handlers.performed) == 2)
+        seize = s.store.seize_children
+
+        async def slow(owner: UUID, run: Wanted, *ids: Any) -> Any:
+            asked.append(run)
+            if len(asked) == 1:
+                await may_stop.wait()
+            return await seize(owner, run, *ids)
+
+        s.store.seize_children = slow  # type: ignore[method-assign]
+        await s.engine.stop(key)
+        await until(lambda: asked)
+        await s.engine.redrive(key)
+        await until(lambda: len(s.handlers.performed) == 4)
+        may_stop.set()
+        await turns()
+        patience.is_over.set()
+        assert (await s.ended(key)).output == "[1,2]"
+
+
+async def test_run_whose_stop_was_never_noted_is_not_stopped_by_its_redrive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patience, stop = Patience(), map_runs.MapRuns._stop
+
+    async def died(self: map_runs.MapRuns, run: Wanted) -> None:
+        """Be a process that ends between the stop's commit and this."""
+
+    async with small(patience.handlers, machines=patience.machines) as s:
+        key = await s.start("all", [1, 2])
+        await until(lambda: len(s.handlers.performed) == 2)
+        with monkeypatch.context() as patched:
+            patched.setattr(map_runs.MapRuns, "_stop", died)
+            await s.engine.stop(key)
+            await turns()
+        stopped = list[Wanted]()
+
+        async def noted(self: map_runs.MapRuns, run: Wanted) -> None:
+            stopped.append(run)
+            await stop(self, run)
+
+        monkeypatch.setattr(map_runs.MapRuns, "_stop", noted)
+        await s.engine.redrive(key)
+        await until(lambda: _redrives(s) == [1])
+        await turns()
+        patience.is_over.set()
+        assert (await s.ended(key)).output == "[1,2]"
+        assert not [run for run in stopped if run.redrives == 0]
+
+
+async def test_child_that_somebody_else_has_redriven_has_not_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(map_run, "POLL_SECONDS", 0.01)
+    trouble = Trouble()
+    flow = only(each(task("odd", End=True), ToleratedFailureCount=0))
+    async with small(trouble.handlers, machines={"all": flow}, lease_seconds=0.3) as s:
+        key = await s.start("all", [1])
+        await s.ended(key)
+        trouble.is_mended = True
+        redrive, dead = s.store.redrive, s.engine.new_id(0)
+
+        async def second(owner: UUID, keys: Sequence[Key], token: str | None = None) -> Any:
+            if key not in keys:
+                await redrive(dead, keys)
+            return await redrive(owner, keys, token)
+
+        s.store.redrive = second  # type: ignore[method-assign]
+        await s.engine.redrive(key)
+        assert (await s.ended(key)).output == "[1]"
+
+
+async def test_history_tells_of_a_redrive_whose_first_step_is_refused() -> None:
+    trouble = Trouble()
+    async with small(trouble.handlers, machines={"flow": FAILING}) as s:
+        key = await s.start("flow", {"n": 1})
+        await s.ended(key)
+        before = await s.types(key)
+        s.store.faults["commit"].append(Rejected("22P05: no"))
+        await s.engine.redrive(key)
+        assert (await s.ended(key)).error == REJECTED
+        told = (await s.types(key))[len(before) :]
+        assert (told[0], told[-1]) == ("ExecutionRedriven", "ExecutionFailed")

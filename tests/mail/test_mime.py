@@ -218,6 +218,12 @@ def test_any_text_comes_back(text: str) -> None:
     assert plain == ("text/plain", "\r\n".join(lines))
 
 
+@pytest.mark.parametrize("text", ["é" * 100, "x" * 1_200, "é" * 100 + "\n", "short"])
+def test_all_lines_end_in_crlf_also_of_a_text_that_is_one_line(text: str) -> None:
+    content = encode(ENVELOPE, "Hello", text, text)
+    assert content.count(b"\r\n") == content.count(b"\r") == content.count(b"\n")
+
+
 @pytest.mark.parametrize(
     ("text", "mailbox"),
     [

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from service.accounts.address import identity_bucket
-from service.engine.ports import Effect, Key, Overloaded, Unavailable
+from service.engine.ports import Contended, Effect, Key, Overloaded, Unavailable
 from service.store import Accounts, Contact, Database, PostgresStore
 from service.store import accounts as module
 from tests.store.factories import (
@@ -227,6 +227,17 @@ async def test_erased_person_leaves_a_tombstone_and_frees_the_address(
     again = await signup(store)
     await apply(store, verify_account(again))
     assert await accounts.status(*again) == "verified"
+
+
+async def test_account_whose_execution_runs_is_not_erased(
+    store: PostgresStore, accounts: Accounts
+) -> None:
+    key = await signup(store)
+    async with store.transaction() as tx:
+        await tx.insert([execution(checkpoint(key))])
+    with pytest.raises(Contended):
+        await accounts.erase(*key)
+    assert await accounts.status(*key) == "pending"
 
 
 async def test_unknown_account_cannot_be_erased(accounts: Accounts) -> None:

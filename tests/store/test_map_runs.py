@@ -94,10 +94,38 @@ async def test_children_are_those_of_the_range_in_the_order_of_their_numbers(sto
     assert [c.id for c in await store.map_runs.children(RUN.bucket, second.id, LAST, 1)] == [
         second.id
     ]
-    assert await store.map_runs.running(RUN.bucket, first.id, LAST, 10) == [first]
     keys = [first, second, tenth, child_key(RUN, 5)]
     assert await store.map_runs.ended(keys) == {second: "SUCCEEDED", tenth: "SUCCEEDED"}
     assert await store.map_runs.ended([]) == {}
+
+
+async def test_running_children_are_claimed_whoever_holds_them(store: Any) -> None:
+    first, second, third, fourth = (child_key(RUN, number) for number in range(4))
+    await insert(
+        store, checkpoint(first), ended(second, 1), checkpoint(third), checkpoint(fourth, owner=BOB)
+    )
+    await store.map_runs.begin(new_run())
+    claims = await store.seize_children(BOB, WANTED, first.id, LAST, 2)
+    assert {(claim.key, claim.epoch, claim.claims) for claim in claims} == {
+        (first, 2, 0),
+        (third, 2, 0),
+    }
+    claims = await store.seize_children(BOB, WANTED, second.id, LAST, 10)
+    assert {claim.key for claim in claims} == {third, fourth}
+
+
+async def test_children_of_a_run_that_was_redriven_are_not_claimed_for_a_stop_before(
+    store: Any,
+) -> None:
+    child = child_key(RUN, 0)
+    await insert(store, checkpoint(child))
+    assert await store.seize_children(BOB, WANTED, child.id, LAST, 1) == []
+    await store.map_runs.begin(new_run())
+    await store.map_runs.redrive(RUN, 2)
+    for redrives in (0, 1):
+        assert await store.seize_children(BOB, Wanted(RUN, redrives), child.id, LAST, 1) == []
+    for redrives in (2, 3):
+        assert len(await store.seize_children(BOB, Wanted(RUN, redrives), child.id, LAST, 1)) == 1
 
 
 async def test_runs_of_an_execution_are_those_under_way(store: Any) -> None:

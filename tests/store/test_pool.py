@@ -49,12 +49,15 @@ class Scene:
     def __init__(self) -> None:
         self.made: list[FakeConnection] = []
         self.trouble: Exception | None = None
+        self.delay: asyncio.Event | None = None
         self.pool = Pool(self._connect, 2)
 
     async def _connect(self) -> FakeConnection:
         await asyncio.sleep(0)
         if self.trouble is not None:
             raise self.trouble
+        if self.delay is not None:
+            await self.delay.wait()
         self.made.append(FakeConnection(len(self.made)))
         return self.made[-1]
 
@@ -100,6 +103,20 @@ async def test_a_wait_that_is_given_up_takes_nobodys_room(
     assert scene.pool.use() == (0, 2)
     async with scene.pool.lend(), scene.pool.lend():
         pass
+
+
+async def test_whoever_finds_only_dead_ones_does_not_wait_for_a_new_one_without_a_limit(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await scene.lent() == 0
+    scene.made[0].terminate()
+    monkeypatch.setattr(module, "ACQUIRE_SECONDS", 0.01)
+    scene.delay = asyncio.Event()
+    with pytest.raises(Unavailable, match="TimeoutError"):
+        await scene.pool.take()
+    scene.delay.set()
+    async with scene.pool.lend(), scene.pool.lend():
+        assert scene.pool.use() == (2, 0)
 
 
 async def test_a_connection_that_cannot_be_made_takes_nobodys_room(scene: Scene) -> None:
