@@ -587,6 +587,10 @@ class Owned:
         return self._rows
 
 
+ROUNDS = 20
+"""The least of them counts: a busy machine's shared caches may make one three times as dear."""
+
+
 async def cost_of_reconciling(count: int) -> float:
     """Return the CPU seconds of a comparison with the rows while so many steps are queued."""
     keys = [key_of(new_id(NOON, n % 256)) for n in range(count)]
@@ -597,9 +601,7 @@ async def cost_of_reconciling(count: int) -> float:
         tenure = Tenure(key, 1, MACHINE, "", execution)
         worker.begin(tenure, Turn(tenure, [], surroundings))
     costs = []
-    for _ in range(
-        20
-    ):  # the least of many: a busy machine's caches may make one three times as dear
+    for _ in range(ROUNDS):
         began = time.process_time()
         await worker.reconcile()
         costs.append(time.process_time() - began)
