@@ -66,7 +66,7 @@ class Tally:
         self.seen["dup_mail"] += came.verdict.dup_mail
         if not came.verdict.held:
             self.failed.append(came.story.seed)
-            self.wrong.update(came.verdict.wrong)
+            self.wrong.update(came.verdict.wrong.keys())
             if len(self.stories) < TOLD_MAX:
                 self.stories.append(tell(shrink(came)))
 
