@@ -143,13 +143,14 @@ class Engine:
         may have been stopped all the same; asking again does no harm).
         """
         self._admit()
-        try:
-            claims = await self._store.seize(self.id, [key])
-        except Contended as locked:
-            raise Unavailable("the execution's row stayed locked") from locked
-        if not claims:
-            raise ExecutionDoesNotExist(str(key.id))
-        await self._worker.adopt(claims, Stopped(error, cause))
+        with self._worker.tenures.taking():
+            try:
+                claims = await self._store.seize(self.id, [key])
+            except Contended as locked:
+                raise Unavailable("the execution's row stayed locked") from locked
+            if not claims:
+                raise ExecutionDoesNotExist(str(key.id))
+            await self._worker.adopt(claims, Stopped(error, cause))
         if not await self._worker.ended(key):
             raise Unavailable("the stop could not be stored")
 

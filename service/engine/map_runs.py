@@ -150,11 +150,15 @@ class MapRuns:
     async def _stop_children(self, run: Wanted) -> None:
         """Stop every child that runs, wherever it does, unless the run is redriven meanwhile."""
         first, last = child_key(run.key, 0).id, child_key(run.key, CHILDREN_MAX - 1).id
-        while claims := await self._store.seize_children(
-            self._worker.id, run, first, last, STOPPED_AT_ONCE
-        ):
+        while True:
+            with self._worker.tenures.taking():
+                claims = await self._store.seize_children(
+                    self._worker.id, run, first, last, STOPPED_AT_ONCE
+                )
+                await self._worker.adopt(claims, Stopped())
+            if not claims:
+                return
             first = min(claim.key.id for claim in claims)  # those before have ended: very many
-            await self._worker.adopt(claims, Stopped())
             ended = await asyncio.gather(*(self._worker.ended(claim.key) for claim in claims))
             if not any(ended):
                 await asyncio.sleep(UNREADABLE_DELAY_SECONDS)

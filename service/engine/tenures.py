@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
+from contextlib import contextmanager
 from typing import Final
 
 from service.engine.ports import Claim, Key
@@ -24,6 +25,7 @@ class Tenures:
         self._held: dict[Key, Tenure] = {}
         # For each question under way: what has left memory since, and in which epoch.
         self._departures: list[dict[Key, int]] = []
+        self._takings = 0
         self.note_room()
 
     def __len__(self) -> int:
@@ -89,6 +91,24 @@ class Tenures:
         finally:
             self._departures = [other for other in self._departures if other is not left]
         return [claim for claim in claims if claim.epoch >= left.get(claim.key, 0)]
+
+    @contextmanager
+    def taking(self) -> Iterator[None]:
+        """Take executions from whoever has them, to let something happen to them here.
+
+        Once that is committed their rows say that they are held here. Taken up from them before the
+        answer has come, they would perform once more what they are about to be kept from.
+        """
+        self._takings += 1
+        try:
+            yield
+        finally:
+            self._takings -= 1
+
+    @property
+    def is_taking(self) -> bool:
+        """Tell whether rows may say that they are held here of what is on its way into memory."""
+        return self._takings > 0
 
     def note_room(self) -> None:
         """Tell whoever waits for room, or for nothing to be left."""

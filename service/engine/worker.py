@@ -93,6 +93,7 @@ class Worker:
         )
         self._background: set[asyncio.Task[None]] = set()
         self._leaves_maps = False
+        self._put_off: dict[Key, int] = {}  # by the last comparison; the epochs of their rows
 
     # What comes in
 
@@ -384,9 +385,24 @@ class Worker:
                 held.epoch == before.get(key) and (not held.is_queued or in_doubt(key))
             ):
                 strange[key] = held
+        if self.tenures.is_taking:
+            # Some may be about to come into memory; none that is as strange as the last time.
+            last, self._put_off = self._put_off, {key: standing[key] for key in strange}
+            strange = {
+                key: held
+                for key, held in strange.items()
+                if last.get(key) == standing[key] or in_doubt(key)
+            }
         if strange:
             claims = await self.tenures.still_standing(self._store.claim_owned(self.id, [*strange]))
-            await self.adopt([c for c in claims if self.tenures.get(c.key) is strange[c.key]])
+            await self.adopt(
+                [
+                    claim
+                    for claim in claims
+                    if claim.epoch == standing[claim.key]  # else it is being taken by now
+                    and self.tenures.get(claim.key) is strange[claim.key]
+                ]
+            )
 
     # What leaves
 

@@ -456,13 +456,14 @@ async def test_a_signal_goes_on_at_once_though_memory_holds_what_the_execution_w
 
 
 class SlowAnswers(FaultyStore):
-    """A store whose answers to two questions are under way until a test lets them arrive."""
+    """A store whose answers are under way until a test lets them arrive."""
 
     def __init__(self, clock: DatabaseClock) -> None:
         super().__init__(clock)
         self.may_read = asyncio.Event()
         self.has_read = asyncio.Event()
         self.may_arrive = asyncio.Event()
+        self.may_be_taken = asyncio.Event()
 
     async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
         await self.may_read.wait()
@@ -472,6 +473,11 @@ class SlowAnswers(FaultyStore):
         claims = await super().claim_owned(owner, keys)
         self.has_read.set()
         await self.may_arrive.wait()
+        return claims
+
+    async def seize(self, owner: UUID, keys: Sequence[Key]) -> Sequence[Claim]:
+        claims = await super().seize(owner, keys)
+        await self.may_be_taken.wait()
         return claims
 
 
@@ -524,6 +530,67 @@ async def test_a_row_read_before_its_step_was_committed_is_not_taken_up_after_it
         await compared
         await asyncio.sleep(0)
         assert (s.engine.in_flight, len(handlers.performed)) == (0, 2)
+
+
+async def test_what_is_taken_to_be_stopped_is_not_performed_again_before_the_stop() -> None:
+    # Found by the simulation (D1): another replica was performing it, whose owner had just changed.
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    store.may_read.set()
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        worker = s.engine._worker
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        worker.tenures.forget(worker.tenures.get(key))
+        store.put(key, owner=UUID(int=1))
+        stopped = asyncio.create_task(s.engine.stop(key, "Gone"))
+        await until(lambda: s.at(key).owner == s.engine.id)
+        await worker.reconcile()
+        assert (len(handlers.performed), store.has_read.is_set()) == (1, False)
+        store.may_be_taken.set()
+        await stopped
+        assert (await s.ended(key)).status == "ABORTED"
+        assert len(handlers.performed) == 1
+
+
+async def test_what_an_outage_left_is_taken_up_though_something_is_always_being_taken() -> None:
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    store.may_read.set()
+    store.may_arrive.set()
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        worker = s.engine._worker
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        worker.tenures.forget(worker.tenures.get(key))
+        with worker.tenures.taking():
+            await worker.reconcile()
+            assert not store.has_read.is_set()
+            await worker.reconcile()
+        await until(lambda: len(handlers.performed) == 2)
+        assert key in worker.tenures
+
+
+async def test_a_row_that_was_taken_anew_since_it_was_read_is_not_taken_up() -> None:
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    store.may_read.set()
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        worker = s.engine._worker
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        worker.tenures.forget(worker.tenures.get(key))  # as after an outage
+
+        async def owned(owner: UUID) -> Sequence[tuple[Key, int]]:
+            rows = await FaultyStore.owned(store, owner)
+            store.put(key, epoch=s.at(key).epoch + 1)  # by a stop whose answer is under way
+            return rows
+
+        store.owned = owned  # type: ignore[method-assign]
+        store.may_arrive.set()
+        await worker.reconcile()
+        await asyncio.sleep(0.01)
+        assert (store.has_read.is_set(), len(handlers.performed)) == (True, 1)
 
 
 async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_the_same_batch() -> (
