@@ -25,9 +25,12 @@ IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(not IS_ROOT, reason="only root can become another user")
 
 OWNER = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from service.demo.postgres import EmbeddedPostgres
+
+# As in a terminal: whoever runs the tests in the background may have Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def main() -> None:
     server = EmbeddedPostgres(Path(sys.argv[1]))
