@@ -54,7 +54,7 @@ async def test_every_outcome_and_all_but_the_named_histories_are_the_recorded_on
     assert FOLDER is not None
     await replica.start()
 
-    results = await replay(Path(FOLDER), replica.ops, lambda_port, tmp_path / "report.json")
+    results = await replay(Path(FOLDER), replica.ops, lambda_port, tmp_path)
 
     assert {result["area"] for result in results} == set(AREAS)
     assert {r["id"]: r.get("why") for r in results if not r["outcome"]} == {}
