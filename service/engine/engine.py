@@ -143,7 +143,7 @@ class Engine:
         may have been stopped all the same; asking again does no harm).
         """
         self._admit()
-        with self._worker.tenures.taking():
+        with self._worker.tenures.taking(key):
             try:
                 claims = await self._store.seize(self.id, [key])
             except Contended as locked:

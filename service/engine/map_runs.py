@@ -151,7 +151,7 @@ class MapRuns:
         """Stop every child that runs, wherever it does, unless the run is redriven meanwhile."""
         first, last = child_key(run.key, 0).id, child_key(run.key, CHILDREN_MAX - 1).id
         while True:
-            with self._worker.tenures.taking():
+            with self._worker.tenures.taking(run.key):
                 claims = await self._store.seize_children(
                     self._worker.id, run, first, last, STOPPED_AT_ONCE
                 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Final
 
+from service.engine.ids import run_of
 from service.engine.ports import Claim, Key
 from service.engine.turn import Tenure
 
@@ -25,7 +27,7 @@ class Tenures:
         self._held: dict[Key, Tenure] = {}
         # For each question under way: what has left memory since, and in which epoch.
         self._departures: list[dict[Key, int]] = []
-        self._takings = 0
+        self._takings: Counter[Key] = Counter()
         self.note_room()
 
     def __len__(self) -> int:
@@ -93,22 +95,24 @@ class Tenures:
         return [claim for claim in claims if claim.epoch >= left.get(claim.key, 0)]
 
     @contextmanager
-    def taking(self) -> Iterator[None]:
-        """Take executions from whoever has them, to let something happen to them here.
+    def taking(self, key: Key) -> Iterator[None]:
+        """Note that an execution, or what runs of a Map Run's children, is being taken from whoever
+        has it, to let something happen to it here.
 
-        Once that is committed their rows say that they are held here. Taken up from them before the
-        answer has come, they would perform once more what they are about to be kept from.
+        Once that is committed its row says that it is held here. Taken up from the row before the
+        answer has come, it would perform once more what it is about to be kept from.
         """
-        self._takings += 1
+        self._takings[key] += 1
         try:
             yield
         finally:
-            self._takings -= 1
+            self._takings[key] -= 1
+            if not self._takings[key]:
+                del self._takings[key]
 
-    @property
-    def is_taking(self) -> bool:
-        """Tell whether rows may say that they are held here of what is on its way into memory."""
-        return self._takings > 0
+    def is_being_taken(self, key: Key) -> bool:
+        """Tell whether a `taking` of this execution, or of its Map Run's children, is under way."""
+        return key in self._takings or run_of(key) in self._takings
 
     def note_room(self) -> None:
         """Tell whoever waits for room, or for nothing to be left."""

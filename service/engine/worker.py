@@ -93,7 +93,6 @@ class Worker:
         )
         self._background: set[asyncio.Task[None]] = set()
         self._leaves_maps = False
-        self._put_off: dict[Key, int] = {}  # by the last comparison; the epochs of their rows
 
     # What comes in
 
@@ -356,8 +355,8 @@ class Worker:
         """Make memory agree with the rows that this worker owns; what an outage left in doubt is
         decided by them.
 
-        Of those that are `in_doubt` nothing is being committed, so turns under way count too.
-        Raises Unavailable.
+        Of those that are `in_doubt` no turn is being committed, so turns under way count too. What
+        is being taken is left to the answer that brings it. Raises Unavailable.
         """
         before = {
             tenure.key: tenure.epoch
@@ -378,21 +377,13 @@ class Worker:
         strange: dict[Key, Tenure | None] = {}
         for key, epoch in standing.items():
             held = self.tenures.get(key)
-            if key in accounted_for or before.get(key) == epoch:
+            if key in accounted_for or before.get(key) == epoch or self.tenures.is_being_taken(key):
                 continue
             # What has come into memory or gone on since is newer than what was read.
             if held is None or (
                 held.epoch == before.get(key) and (not held.is_queued or in_doubt(key))
             ):
                 strange[key] = held
-        if self.tenures.is_taking:
-            # Some may be about to come into memory; none that is as strange as the last time.
-            last, self._put_off = self._put_off, {key: standing[key] for key in strange}
-            strange = {
-                key: held
-                for key, held in strange.items()
-                if last.get(key) == standing[key] or in_doubt(key)
-            }
         if strange:
             claims = await self.tenures.still_standing(self._store.claim_owned(self.id, [*strange]))
             await self.adopt(

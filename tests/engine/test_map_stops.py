@@ -125,6 +125,37 @@ async def test_children_whose_stop_was_cut_off_are_stopped_by_the_sweep() -> Non
         await until(lambda: statuses(s) == {"ABORTED": 2})
 
 
+async def test_children_taken_to_be_stopped_are_not_performed_again_before_the_stop() -> None:
+    performed: Counter[Json] = Counter()
+
+    async def work(input: Json, task: Task) -> Json:
+        assert isinstance(input, int)
+        performed[input] += 1
+        await asyncio.Event().wait()
+        return input
+
+    machines = {"all": only(each(task("work", End=True)))}
+    async with small(Handlers({"work": work}), machines=machines) as s:
+        key = await s.start("all", [1, 2])
+        await until(lambda: performed.total() == 2)
+        seize, may_arrive = s.store.seize_children, asyncio.Event()
+
+        async def slow(*asked: Any) -> Any:
+            claims = await seize(*asked)
+            await may_arrive.wait()
+            return claims
+
+        epochs = {child: s.at(child).epoch for child in s.store.executions if child != key}
+        s.store.seize_children = slow  # type: ignore[method-assign]
+        await s.engine.stop(key)
+        await until(lambda: all(s.at(child).epoch > epoch for child, epoch in epochs.items()))
+        await s.engine._worker.reconcile()
+        assert performed == {1: 1, 2: 1}
+        may_arrive.set()
+        await until(lambda: statuses(s) == {"ABORTED": 2})
+        assert performed == {1: 1, 2: 1}
+
+
 async def test_what_an_execution_no_longer_waits_for_is_stopped_when_it_is_taken_up() -> None:
     item: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
     wait: Json = {"Type": "Wait", "Seconds": 3600, "End": True}
