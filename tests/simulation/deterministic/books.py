@@ -29,13 +29,15 @@ class Books:
         self.seen = server.seen
         self.wrong: list[tuple[str, str]] = []
         self.decided: dict[tuple[str, UUID], int] = {}
+        self.rescued: dict[Key, list[tuple[str, float]]] = {}  # by execution: from whom, and when
+        self.redriven: dict[Key, list[float]] = {}
         self.life_of: Callable[[UUID], Node | None] = lambda owner: None
         self._ended: set[Key] = set()
         server.on_commit = self._committed
         network.on_fault = self._struck
         server.on_claim = self._claimed
         server.on_rescue = self._rescued
-        server.on_redrive = self._ended.discard
+        server.on_redrive = self._redriven
 
     def _committed(self, session: Session) -> None:
         self.outside.hear(session.told)
@@ -77,11 +79,13 @@ class Books:
         if owner is not None:
             self.wrong.append(("claimed twice", f"{key.id} at {self.world.now:.3f} s"))
 
-    def _rescued(self, owner: UUID) -> None:
+    def _rescued(self, key: Key, owner: UUID) -> None:
         """See that nobody is taken for dead who only could not reach the database for a while."""
         self.seen["rescue"] += 1
         former = self.life_of(owner)
         self.world.say("database", "lets an execution be rescued")
+        if former is not None:
+            self.rescued.setdefault(key, []).append((former.process.name, self.world.now))
         if former is None or former.process.is_dead:
             return
         self.seen["rescue of the living"] += 1
@@ -89,6 +93,10 @@ class Books:
             self.wrong.append(
                 ("hasty", f"{former.process.name} was rescued at {self.world.now:.3f} s, alive")
             )
+
+    def _redriven(self, key: Key) -> None:
+        self._ended.discard(key)
+        self.redriven.setdefault(key, []).append(self.world.now)
 
     def _was_away(self, node: Node) -> bool:
         """Tell whether something of its own kept a replica from its heartbeats in time.

@@ -44,6 +44,7 @@ DROP: Final = "dropped"  # it never arrives
 LOSE: Final = "answer lost"
 LATE: Final = "late"  # given up by its sender, it arrives all the same
 SLOW: Final = "slow"
+SLOW_ANSWER: Final = "answer slow"  # it did its work at once
 REFUSE: Final = "lock refused"
 TWICE: Final = "twice"
 # What can happen at a moment.
@@ -55,7 +56,8 @@ OUTAGE: Final = "outage"
 CLOCK: Final = "clock set"
 
 AT_A_PLACE: Final = (
-    KILL_BEFORE, KILL_AFTER, STOP_BEFORE, STOP_AFTER, DROP, LOSE, LATE, SLOW, REFUSE, TWICE,
+    KILL_BEFORE, KILL_AFTER, STOP_BEFORE, STOP_AFTER, DROP, LOSE, LATE, SLOW, SLOW_ANSWER, REFUSE,
+    TWICE,
 )  # fmt: skip
 AT_A_MOMENT: Final = (KILL, STOP, TERMINATE, PARTITION, OUTAGE, CLOCK)
 
@@ -132,7 +134,7 @@ _PLACES: Final = tuple(
             "commit": 20, "save": 5, "lock": 6, "insert": 4, "apply": 5, "standing": 4, "signal": 2,
             "begin": 3, "rollback": 1, "claim_due": 6, "next_due": 2, "heartbeat": 4, "rescue": 5,
             "owned": 2, "claim_owned": 2, "quarantine": 2, "release": 1, "contact": 3, "mail": 16,
-            "function": 8, "hint": 3, "http": 5,
+            "function": 8, "hint": 3, "http": 5, "seize": 6, "redrive": 3, "redriven_by": 1,
         }.items(),
         strict=True,
     )
@@ -147,6 +149,9 @@ _FEW: Final = (
     "standing",
     "signal",
     "insert",
+    "seize",
+    "redrive",
+    "redriven_by",
 )
 
 
@@ -154,7 +159,7 @@ def _kinds_at(place: str) -> tuple[str, ...]:
     if place == "hint":
         return (DROP, SLOW, TWICE)
     if place == "http":
-        return (DROP, LOSE, LATE, SLOW, TWICE)
+        return (DROP, LOSE, LATE, SLOW, SLOW_ANSWER, TWICE)
     if place in EFFECTS:
         return tuple(kind for kind in AT_A_PLACE if kind != REFUSE)
     never = {TWICE} if place not in ("begin", "rollback") else {TWICE, REFUSE}
@@ -174,7 +179,7 @@ def _seconds(kind: str, random: Random) -> float:
         )
     if kind == LATE:
         return random.choice((0.005, 0.05, 0.3, 1.0, 3.0)) * random.uniform(0.5, 1.5)
-    if kind == SLOW:
+    if kind in (SLOW, SLOW_ANSWER):
         return random.choice((0.01, 0.1, 0.5, 2.5, 5.0)) * random.uniform(0.5, 1.5)
     if kind == DROP:  # until its sender notices
         return random.choice((0.0, 0.0, 0.5, 5.0))

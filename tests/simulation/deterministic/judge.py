@@ -21,7 +21,7 @@ from service.store.memory import ExecutionRow
 from tests.faults.replay import Ending, replay
 from tests.simulation.deterministic.books import Books
 from tests.simulation.deterministic.database import ModelDatabase
-from tests.simulation.deterministic.faults import OUTAGE
+from tests.simulation.deterministic.faults import EFFECTS, OUTAGE, SLOW, SLOW_ANSWER, Fault
 from tests.simulation.deterministic.flows import (
     BRANCHES,
     ITEMS,
@@ -242,22 +242,28 @@ class Judge:
         for key, times in by_key.items():
             self._verdict.dup_mail += (len(times) - 1) * times[0].what.startswith("mail")
             for first, again in pairwise(times):
-                if not is_explained(first, again, self._struck) and not self._is_retry(key):
+                if not self._is_expected(key, first, again):
                     self._verdict.add(
                         "unexplained",
                         f"{first.what} {key} by {first.by} at {first.at:.3f} "
                         f"and by {again.by} at {again.at:.3f}",
                     )
 
-    def _is_retry(self, key: UUID) -> bool:
-        """Tell whether a state's own Retry has it performed again, as the stubborn one's does, or a
-        redrive.
+    def _is_expected(self, key: UUID, first: Performed, again: Performed) -> bool:
+        """Tell whether something was performed again by right: by a state's own Retry, as the
+        stubborn one's does, by a redrive in between, or for a fault.
         """
         execution = self._execution_of(key)
-        row = (
-            None if execution is None else self._server.shard(execution.bucket).committed[execution]
-        )
-        return row is not None and (row.machine == STUBBORN or row.redrive_count > 0)
+        if execution is None:
+            return is_explained(first, again, self._struck)
+        row = self._server.shard(execution.bucket).committed[execution]
+        since, redriven = first.at - ON_ITS_WAY_SECONDS, self._books.redriven.get(execution, [])
+        if row.machine == STUBBORN or any(since <= at <= again.at for at in redriven):
+            return True
+        # Somebody may have taken it to stop it, and have performed nothing of it.
+        rescued = self._books.rescued.get(execution, [])
+        lost = [name for name, at in rescued if first.at <= at <= again.at]
+        return is_explained(first, again, self._struck, lost)
 
     @property
     def _struck(self) -> Sequence[Struck]:
@@ -269,18 +275,26 @@ class Judge:
             yield from unpack(events)
 
 
-def is_explained(first: Performed, again: Performed, struck: Iterable[Struck]) -> bool:
-    """Tell whether a fault hit either performer, or the database, between the one and the other.
+def is_explained(
+    first: Performed, again: Performed, struck: Iterable[Struck], lost: Sequence[str] = ()
+) -> bool:
+    """Tell whether a fault hit either performer, one of those who were `lost` while they had it, or
+    the database, between the one and the other.
 
-    One at a visitor's request hits neither.
+    One at a visitor's request hits neither, and a delay between replica and database is no reason
+    to perform anything again for those who keep what they have.
     """
-    since = first.at - ON_ITS_WAY_SECONDS
+    since, parties = first.at - ON_ITS_WAY_SECONDS, (first.by, again.by, *lost)
     return any(
-        (fault.kind == OUTAGE or name in (first.by, again.by))
+        (fault.kind == OUTAGE or name in (lost if _is_delay_inside(fault) else parties))
         and since <= at + fault.seconds
         and at <= again.at
         for fault, name, at in struck
     )
+
+
+def _is_delay_inside(fault: Fault) -> bool:
+    return fault.kind in (SLOW, SLOW_ANSWER) and fault.place not in EFFECTS
 
 
 def waits_for_nobody(server: ModelDatabase, key: Key, row: ExecutionRow) -> bool:

@@ -20,6 +20,7 @@ from tests.simulation.deterministic.faults import (
     LOSE,
     REFUSE,
     SLOW,
+    SLOW_ANSWER,
     STOP_AFTER,
     STOP_BEFORE,
     TWICE,
@@ -142,6 +143,8 @@ class _Call:
             self._send(seconds, _nobody)
         elif kind == SLOW:
             self.send(seconds)
+        elif kind == SLOW_ANSWER:
+            self._after(lambda value, error: self._reply(value, error, seconds))
         elif kind == REFUSE:
             self._settle(None, Contended("canceling statement due to lock timeout"))
         else:
@@ -162,8 +165,9 @@ class _Call:
             lambda: self._settle(None, self._gone("connection lost")),
         )
 
-    def _reply(self, value: Any, error: Exception | None) -> None:
-        self._world.after(self._world.latency(), lambda: self._settle(value, error))
+    def _reply(self, value: Any, error: Exception | None, extra_seconds: float = 0.0) -> None:
+        seconds = self._world.latency() + extra_seconds
+        self._world.after(seconds, lambda: self._settle(value, error))
 
     def _settle(self, value: Any, error: Exception | None) -> None:
         outcome = "answered" if error is None else type(error).__name__

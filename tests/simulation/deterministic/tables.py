@@ -111,7 +111,7 @@ class Tables:
         self.seen: Counter[str] = Counter()
         self.on_commit: Callable[[Session], None] = lambda session: None
         self.on_claim: Callable[[Key, UUID | None], None] = lambda key, owner: None
-        self.on_rescue: Callable[[UUID], None] = lambda owner: None
+        self.on_rescue: Callable[[Key, UUID], None] = lambda key, owner: None
         self.on_redrive: Callable[[Key], None] = lambda key: None
 
     def shard(self, bucket: int) -> Shard:
@@ -219,9 +219,9 @@ class Tables:
             for key, row, shard in self.free()
             if row.at.owner not in (None, owner) and self._is_lost(row.at.owner, lease_seconds)
         ][:limit]
-        for _, _, former in lost:
+        for key, _, former in lost:
             assert former is not None
-            self.on_rescue(former)
+            self.on_rescue(key, former)
         return [shard.claim(key, owner) for key, shard, _ in lost]
 
     def _is_lost(self, owner: UUID | None, lease_seconds: float) -> bool:
