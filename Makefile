@@ -13,8 +13,11 @@ ON_CORE := PYTHONSAFEPATH=1 PYTHONPATH=build/core:.
 # Suites that prove behaviour and do not reach into what is compiled.
 CORE_TESTS := tests/asl tests/conformance tests/e2e/test_map_runs.py \
 	tests/faults/test_small.py -k "not small_edition or R1_"
-CC := $(shell command -v cc)
-NO_CORE := echo "There is no C compiler here: the core is interpreted."
+COMPILER := $(shell command -v cc 2>/dev/null)
+INTERPRETED := echo "There is no C compiler here: the core is interpreted." >&2
+UNTESTED := echo "NOT TESTED: the compiled core, as there is no C compiler here."
+# By another name than make's own, so that a dry run does not run what stands beside it.
+AGAIN = $(MAKE) --no-print-directory
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--generate-hashes --custom-compile-command "make lock"
 
@@ -34,17 +37,19 @@ test: .venv/test.stamp ## the whole test suite, on an embedded PostgreSQL or on 
 e2e: .venv/test.stamp ## only the tests that run the service as a process
 	@$(BIN)/python -m pytest -m e2e $(ARGS)
 
-# The suite of `make test` in two halves, side by side: what waits for processes, and what computes. The
-# core is compiled of the time that they leave, and then tried beside the simulation. Each is waited
-# for, whatever came of the others, so that nothing is left behind.
-check: lint type .venv/test.stamp $(and $(CC),.venv/compile.stamp) ## what CI runs: format, lint, import arrows, types, tests
+# The suite of `make test` in two halves, side by side: what waits for processes, and what computes. In
+# the time that they leave, the core is compiled; then it is tried beside the simulation. Each is waited
+# for, whatever came of the others; whoever interrupts this ends all of them.
+check: lint type .venv/test.stamp $(and $(COMPILER),.venv/compile.stamp) ## what CI runs: format, lint, import arrows, types, tests
 	@mkdir -p build; $(BIN)/python -m pytest -m e2e -p no:cacheprovider >build/e2e.log 2>&1 & e2e=$$!; \
-	$(if $(CC),nice -n 19 $(MAKE) --no-print-directory core,$(NO_CORE)) >build/core.log 2>&1 & core=$$!; \
+	$(if $(COMPILER),nice -n 19 $(AGAIN) core,:) >build/core.log 2>&1 & core=$$!; \
+	trap 'kill $$e2e $$core 2>/dev/null' INT TERM; \
 	$(BIN)/python -m pytest -m "not e2e"; rest=$$?; \
 	wait $$e2e; processes=$$?; wait $$core; compiled=$$?; cat build/e2e.log build/core.log; \
 	[ $$rest = 0 ] && [ $$processes = 0 ] && [ $$compiled = 0 ]
-	@$(if $(CC),$(MAKE) --no-print-directory test-core,$(NO_CORE)) >build/test-core.log 2>&1 & core=$$!; \
-	nice -n 19 $(MAKE) --no-print-directory faults ARGS="D1 --seed 0 --seeds 2000"; simulated=$$?; \
+	@$(if $(COMPILER),$(AGAIN) test-core,$(UNTESTED)) >build/test-core.log 2>&1 & core=$$!; \
+	trap 'kill $$core 2>/dev/null' INT TERM; \
+	nice -n 19 $(AGAIN) faults ARGS="D1 --seed 0 --seeds 2000"; simulated=$$?; \
 	wait $$core; tested=$$?; cat build/test-core.log; [ $$simulated = 0 ] && [ $$tested = 0 ]
 
 fmt: setup ## format the code and mend what the linter can
@@ -65,12 +70,12 @@ test-core: .venv/test.stamp build/core.stamp ## the suites that count most, on t
 	@$(ON_CORE) $(BIN)/python -m pytest --override-ini pythonpath= $(CORE_TESTS) $(ARGS)
 
 bench: .venv/test.stamp ## speed and cost of the language and of the workflow, one JSON line a measurement
-	@$(if $(CC),$(MAKE) --no-print-directory core,$(NO_CORE) >&2)
-	@$(if $(CC),$(ON_CORE)) $(BIN)/python -m benchmarks $(ARGS)
+	@$(if $(COMPILER),$(MAKE) --no-print-directory core,$(INTERPRETED))
+	@$(if $(COMPILER),$(ON_CORE)) $(BIN)/python -m benchmarks $(ARGS)
 
 faults: .venv/test.stamp ## break something on purpose and count what it cost: make faults ARGS="R1 --seed 7"
-	@$(if $(CC),$(MAKE) --no-print-directory core,$(NO_CORE) >&2)
-	@$(if $(CC),$(ON_CORE)) $(BIN)/python -m tests.faults $(ARGS)
+	@$(if $(COMPILER),$(MAKE) --no-print-directory core,$(INTERPRETED))
+	@$(if $(COMPILER),$(ON_CORE)) $(BIN)/python -m tests.faults $(ARGS)
 
 setup: .venv/dev.stamp ## everything a developer needs, into .venv
 
