@@ -57,7 +57,7 @@ class Outcomes(Protocol):
     async def reconcile(self, in_doubt: Concerns) -> None:
         """Compare memory with the rows after an outage. Raises Unavailable while it lasts.
 
-        Of those that are `in_doubt` nothing is being committed, so turns under way count too.
+        Of those that are `in_doubt` no turn is being committed, so turns under way count too.
         """
 
 

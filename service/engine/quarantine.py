@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -42,18 +42,26 @@ class Adopt(Protocol):
     ) -> Tenure | None: ...
 
 
+class Standing(Protocol):
+    """Returns those claims of an answer that still stand when it arrives."""
+
+    async def __call__(self, asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]: ...
+
+
 class Quarantine:
     """The lane of one worker. It holds no more claims than the worker has slots."""
 
     def __init__(
         self,
         store: Store,
+        standing: Standing,
         adopt: Adopt,
         bury: Callable[[Claim], Awaitable[None]],
     ) -> None:
         self.suspects: deque[Claim] = deque()
         self.left: Callable[[], None] = lambda: None  # told when the lane is shorter by one
         self._store = store
+        self._standing = standing
         self._adopt = adopt
         self._bury = bury  # ends for good what cannot be read
         self._has_suspects = asyncio.Event()
@@ -84,9 +92,13 @@ class Quarantine:
                 self.suspects.remove(claim)
                 self.left()
 
+    async def _begun(self, claim: Claim) -> Sequence[Claim]:
+        """Count one more beginning; return the claim, or nothing when it is no longer the row's."""
+        return [claim] if await self._store.quarantine(claim.key, claim.epoch, 1) else []
+
     async def _examine(self, claim: Claim) -> None:
         """Run one suspect until it makes progress, or end it after too many deaths."""
-        if not await self._store.quarantine(claim.key, claim.epoch, 1):
+        if not await self._standing(self._begun(claim)):
             return
         if claim.quarantined > DEATHS_MAX:
             # Not even its end could be played: its checkpoint cannot be read.

@@ -9,7 +9,7 @@ when its committer has room becomes one turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -76,7 +76,7 @@ class Worker:
         self.id = id
         self.surroundings = surroundings
         self.lanes = Lanes(store, id, self)
-        self.quarantine = Quarantine(store, self._adopt, self._bury)
+        self.quarantine = Quarantine(store, self._still_standing, self._adopt, self._bury)
         self.tenures = Tenures(tenures_max, reserved=lambda: len(self.quarantine.suspects))
         self.quarantine.left = self.tenures.note_room
         self.rested: Callable[[datetime], None] = lambda due_at: None  # arms the engine's timer
@@ -166,6 +166,9 @@ class Worker:
             else:
                 await self._adopt(claim, *events)
 
+    async def _still_standing(self, asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
+        return await self.tenures.still_standing(asked)
+
     def _is_held(self, claim: Claim, events: Sequence[Event]) -> bool:
         """Tell whether a claim, or a later one, is in memory; then the events happen to that."""
         held = self.tenures.get(claim.key)
@@ -180,8 +183,8 @@ class Worker:
             machine = self._machines.cached(claim.definition)
             if machine is None:
                 machine = await self._machines.pinned(claim.definition)
-                if self._is_held(claim, events):
-                    return None  # taken up meanwhile: each lane looks for what an outage left
+            if self._is_held(claim, events):
+                return None  # taken up meanwhile, from an answer that came sooner
             tenure = self._tenure(claim, machine)
             tenure.is_alone = is_alone
             self.tenures.replace(tenure)

@@ -465,6 +465,7 @@ class SlowAnswers(FaultyStore):
         self.has_read = asyncio.Event()
         self.may_arrive = asyncio.Event()
         self.may_be_taken = asyncio.Event()
+        self.may_begin_alone = asyncio.Event()
 
     async def owned(self, owner: UUID) -> Sequence[tuple[Key, int]]:
         await self.may_read.wait()
@@ -480,6 +481,11 @@ class SlowAnswers(FaultyStore):
         claims = await super().seize(owner, keys)
         await self.may_be_taken.wait()
         return claims
+
+    async def quarantine(self, key: Key, epoch: int, by: int) -> bool:
+        stood = await super().quarantine(key, epoch, by)
+        await self.may_begin_alone.wait()
+        return stood
 
 
 @dataclass
@@ -553,10 +559,36 @@ async def test_what_is_taken_to_be_stopped_is_not_performed_again_before_the_sto
             store.put(key, owner=UUID(int=1))
         stopped = asyncio.create_task(s.engine.stop(key, "Gone"))
         await until(lambda: s.at(key).epoch > epoch)
-        for _ in range(3):  # as many as there are while the answer is under way
+        for _ in range(3):  # heartbeats, while the answer is under way
             await worker.reconcile(in_doubt)
         assert (s.at(key).owner, len(handlers.performed)) == (s.engine.id, 1)
         store.may_be_taken.set()
+        await stopped
+        assert (await s.ended(key)).status == "ABORTED"
+        assert len(handlers.performed) == 1
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_a_suspect_that_is_stopped_before_it_begins_does_not_begin(has_ended: bool) -> None:
+    work, store = Work(), SlowAnswers(DatabaseClock())
+    store.may_be_taken.set()
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        worker = s.engine._worker
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        worker.tenures.forget(worker.tenures.get(key))
+        # As if its worker had died with it.
+        store.make_due(key, owner=None, epoch=s.at(key).epoch + 1, claims=1)
+        s.engine._timers.due.set()
+        await until(lambda: s.row(key).quarantined == 1)
+        if not has_ended:
+            store.may_begin.clear()
+        stopped = asyncio.create_task(s.engine.stop(key, "Gone"))
+        await until(stopped.done if has_ended else lambda: key in worker.tenures)
+        store.may_begin_alone.set()
+        await until(lambda: not worker.quarantine.suspects)
+        store.may_begin.set()
         await stopped
         assert (await s.ended(key)).status == "ABORTED"
         assert len(handlers.performed) == 1
@@ -573,7 +605,7 @@ async def test_what_a_stop_took_and_never_heard_of_is_taken_up() -> None:
         epoch = s.at(key).epoch
         stopped = asyncio.create_task(s.engine.stop(key, "Gone"))
         await until(lambda: s.at(key).epoch > epoch)
-        stopped.cancel()  # as the caller's connection is cut
+        stopped.cancel()
         with suppress(asyncio.CancelledError):
             await stopped
         await s.engine._worker.reconcile()

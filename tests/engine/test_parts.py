@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from types import SimpleNamespace
@@ -431,6 +431,10 @@ async def test_a_refresh_under_way_does_not_undo_a_publication() -> None:
 # The lane and the leases
 
 
+async def _as_it_comes(asked: Awaitable[Sequence[Claim]]) -> Sequence[Claim]:
+    return await asked
+
+
 async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None:
     over = asyncio.Event()
     is_examining = asyncio.Event()
@@ -443,7 +447,7 @@ async def test_a_lane_ends_when_it_is_cancelled_as_an_examination_ends() -> None
     async def adopt(claim: Claim, *events: object, is_alone: bool = False) -> Any:
         return SimpleNamespace(over=over, is_alone=is_alone)
 
-    lane = Quarantine(Counting(), adopt, _nothing)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), _as_it_comes, adopt, _nothing)  # type: ignore[arg-type]
     lane.add(SimpleNamespace(key=Key(0, UUID(int=0)), epoch=1, claims=2, quarantined=0))  # type: ignore[arg-type]
     running = asyncio.ensure_future(lane.run())
     await is_examining.wait()
@@ -463,7 +467,7 @@ async def test_suspects_that_have_met_fewer_deaths_are_examined_first() -> None:
             examined.append(key.bucket)
             return False
 
-    lane = Quarantine(Counting(), _nothing, _nothing)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), _as_it_comes, _nothing, _nothing)  # type: ignore[arg-type]
     for bucket, deaths in enumerate([2, 0, 1, 0]):
         key = Key(bucket, UUID(int=0))
         lane.add(SimpleNamespace(key=key, epoch=1, claims=2, quarantined=deaths))  # type: ignore[arg-type]
@@ -490,7 +494,7 @@ async def test_who_is_suspected_for_the_first_time_is_passed_on_soon_and_without
         tenures.append(SimpleNamespace(until_over=asyncio.Event().wait, is_alone=is_alone))
         return tenures[-1]
 
-    lane = Quarantine(Counting(), adopt, _nothing)  # type: ignore[arg-type]
+    lane = Quarantine(Counting(), _as_it_comes, adopt, _nothing)  # type: ignore[arg-type]
     for bucket in (0, 1):
         key = Key(bucket, UUID(int=0))
         lane.add(SimpleNamespace(key=key, epoch=1, claims=1, quarantined=0))  # type: ignore[arg-type]
