@@ -29,7 +29,7 @@ class Books:
         self.seen = server.seen
         self.wrong: list[tuple[str, str]] = []
         self.decided: dict[tuple[str, UUID], int] = {}
-        self.rescued: dict[Key, list[tuple[str, float]]] = {}  # by execution: from whom, and when
+        self.parted: dict[Key, list[tuple[str, float]]] = {}  # by execution: who lost it, and when
         self.redriven: dict[Key, list[float]] = {}
         self.life_of: Callable[[UUID], Node | None] = lambda owner: None
         self._ended: set[Key] = set()
@@ -37,6 +37,7 @@ class Books:
         network.on_fault = self._struck
         server.on_claim = self._claimed
         server.on_rescue = self._rescued
+        server.on_release = self._parted
         server.on_redrive = self._redriven
 
     def _committed(self, session: Session) -> None:
@@ -84,8 +85,7 @@ class Books:
         self.seen["rescue"] += 1
         former = self.life_of(owner)
         self.world.say("database", "lets an execution be rescued")
-        if former is not None:
-            self.rescued.setdefault(key, []).append((former.process.name, self.world.now))
+        self._parted(key, owner)
         if former is None or former.process.is_dead:
             return
         self.seen["rescue of the living"] += 1
@@ -93,6 +93,11 @@ class Books:
             self.wrong.append(
                 ("hasty", f"{former.process.name} was rescued at {self.world.now:.3f} s, alive")
             )
+
+    def _parted(self, key: Key, owner: UUID) -> None:
+        former = self.life_of(owner)
+        if former is not None:
+            self.parted.setdefault(key, []).append((former.process.name, self.world.now))
 
     def _redriven(self, key: Key) -> None:
         self._ended.discard(key)
@@ -105,6 +110,6 @@ class Books:
         """
         since = self.world.now - 3 * LEASE_SECONDS - 0.5
         return any(
-            name == node.process.name and at + fault.seconds >= since
+            name == node.process.name and at + fault.lasts >= since
             for fault, name, at in self.network.struck
         )

@@ -64,7 +64,7 @@ AT_A_MOMENT: Final = (KILL, STOP, TERMINATE, PARTITION, OUTAGE, CLOCK)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. `seconds`: how long, how late or by how much."""
+    """One thing that goes wrong. `seconds`: how long, how late, or what a clock is set by."""
 
     kind: str
     place: str = ""
@@ -80,6 +80,11 @@ class Fault:
             return f"{self.place} no. {self.nth}: {self.kind} {self._length()}".rstrip()
         whom = "" if self.kind == OUTAGE else f" replica {self.replica}"
         return f"at {self.at:.3f} s:{whom} {self.kind} {self._length()}".rstrip()
+
+    @property
+    def lasts(self) -> float:
+        """How many seconds after it has struck it is over."""
+        return 0.0 if self.kind == CLOCK else self.seconds
 
     def _length(self) -> str:
         return f"({self.seconds:.3f} s)" if self.seconds else ""
@@ -159,7 +164,7 @@ def _kinds_at(place: str) -> tuple[str, ...]:
     if place == "hint":
         return (DROP, SLOW, TWICE)
     if place == "http":
-        return (DROP, LOSE, LATE, SLOW, SLOW_ANSWER, TWICE)
+        return (DROP, LOSE, LATE, SLOW, TWICE)
     if place in EFFECTS:
         return tuple(kind for kind in AT_A_PLACE if kind != REFUSE)
     never = {TWICE} if place not in ("begin", "rollback") else {TWICE, REFUSE}

@@ -36,7 +36,7 @@ from tests.simulation.deterministic.outside import Performed
 from tests.simulation.deterministic.replica import ARNS
 from tests.simulation.deterministic.story import Story
 from tests.simulation.deterministic.visitors import Told
-from tests.simulation.deterministic.world import World
+from tests.simulation.deterministic.world import LATENCY_SECONDS_MAX, World
 
 TALLIES: Final = {STEPS: 3, BRANCHES: 3, ITEMS: 3, STUBBORN: 1}
 CALLS: Final = {STEPS: 1, BRANCHES: 1, ITEMS: 3, STUBBORN: 1}
@@ -257,12 +257,13 @@ class Judge:
         if execution is None:
             return is_explained(first, again, self._struck)
         row = self._server.shard(execution.bucket).committed[execution]
-        since, redriven = first.at - ON_ITS_WAY_SECONDS, self._books.redriven.get(execution, [])
+        # The first may have been on its way by then.
+        since, redriven = first.at - LATENCY_SECONDS_MAX, self._books.redriven.get(execution, [])
         if row.machine == STUBBORN or any(since <= at <= again.at for at in redriven):
             return True
         # Somebody may have taken it to stop it, and have performed nothing of it.
-        rescued = self._books.rescued.get(execution, [])
-        lost = [name for name, at in rescued if first.at <= at <= again.at]
+        parted = self._books.parted.get(execution, [])
+        lost = [name for name, at in parted if since <= at <= again.at]
         return is_explained(first, again, self._struck, lost)
 
     @property
@@ -278,8 +279,8 @@ class Judge:
 def is_explained(
     first: Performed, again: Performed, struck: Iterable[Struck], lost: Sequence[str] = ()
 ) -> bool:
-    """Tell whether a fault hit either performer, one of those who were `lost` while they had it, or
-    the database, between the one and the other.
+    """Tell whether a fault hit either performer, one of those who had it and `lost` it to others,
+    or the database, between the one and the other.
 
     One at a visitor's request hits neither, and a delay between replica and database is no reason
     to perform anything again for those who keep what they have.
@@ -287,7 +288,7 @@ def is_explained(
     since, parties = first.at - ON_ITS_WAY_SECONDS, (first.by, again.by, *lost)
     return any(
         (fault.kind == OUTAGE or name in (lost if _is_delay_inside(fault) else parties))
-        and since <= at + fault.seconds
+        and since <= at + fault.lasts
         and at <= again.at
         for fault, name, at in struck
     )

@@ -112,6 +112,7 @@ class Tables:
         self.on_commit: Callable[[Session], None] = lambda session: None
         self.on_claim: Callable[[Key, UUID | None], None] = lambda key, owner: None
         self.on_rescue: Callable[[Key, UUID], None] = lambda key, owner: None
+        self.on_release: Callable[[Key, UUID], None] = lambda key, owner: None
         self.on_redrive: Callable[[Key], None] = lambda key: None
 
     def shard(self, bucket: int) -> Shard:
@@ -232,6 +233,8 @@ class Tables:
         return worker.heartbeat_at < self.clock.now() - lease
 
     def _release(self, session: Session, owner: UUID) -> int:
+        for key, _ in self._owned(owner):
+            self.on_release(key, owner)
         held = sum(at_once(shard.release(owner)) for shard in session.held)
         self.workers.pop(owner, None)
         return held

@@ -30,6 +30,8 @@ BEGAN_AT: Final = 1_767_225_600.0
 STEPS_MAX: Final = 400_000
 """Of all processes together. More is a loop that no longer lets time pass."""
 
+LATENCY_SECONDS_MAX: Final = 0.05
+
 
 class NoEnd(Exception):
     """The processes are busy for ever in one moment."""
@@ -69,7 +71,7 @@ class World:
     def latency(self) -> float:
         """Return how long a message takes: mostly under two milliseconds, at times much longer."""
         drawn = self.random.random()
-        return drawn * 0.002 if drawn < 0.9 else (drawn - 0.9) * 0.5
+        return drawn * 0.002 if drawn < 0.9 else (drawn - 0.9) * 10 * LATENCY_SECONDS_MAX
 
     def run(self, is_over: Callable[[], bool], seconds: float) -> bool:
         """Let time pass until it is over, which is asked whenever nobody is busy.
