@@ -39,7 +39,7 @@ e2e: .venv/test.stamp ## only the tests that run the service as a process
 
 # The suite of `make test` in two halves, side by side: what waits for processes, and what computes. In
 # the time that they leave, the core is compiled; then it is tried beside the simulation. Each is waited
-# for, whatever came of the others; whoever interrupts this ends all of them.
+# for, whatever came of the others; Ctrl-C is passed on, which a shell has its background ignore.
 check: lint type .venv/test.stamp $(and $(COMPILER),.venv/compile.stamp) ## what CI runs: format, lint, import arrows, types, tests
 	@mkdir -p build; $(BIN)/python -m pytest -m e2e -p no:cacheprovider >build/e2e.log 2>&1 & e2e=$$!; \
 	$(if $(COMPILER),nice -n 19 $(AGAIN) core,:) >build/core.log 2>&1 & core=$$!; \
