@@ -21,6 +21,7 @@ BRANCHES: Final = "branches"
 ITEMS: Final = "items"
 STUBBORN: Final = "stubborn"
 SMALL: Final = (STEPS, BRANCHES, ITEMS, STUBBORN)
+"""Most begin with an effect, committed with the start: a start run again would count twice."""
 
 TIME_SCALE: Final = 1 / 600
 """Of Waits and backoffs: half an hour becomes three seconds."""
@@ -70,6 +71,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
             ("After", _task("tally")),
         ),
         BRANCHES: _flow(
+            ("Before", _task("tally")),
             ("Fork", {"Type": "Parallel", "Branches": branches, "Retry": again}),
             ("After", _task("tally")),
         ),
@@ -87,6 +89,7 @@ def _definitions() -> dict[str, dict[str, Any]]:
             ),
         ),
         STUBBORN: _flow(
+            ("Before", _task("tally")),
             ("Try", _task("flaky", Retry=[*retry, *again])),
             ("After", _task("tally")),
         ),

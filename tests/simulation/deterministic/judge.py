@@ -38,7 +38,7 @@ from tests.simulation.deterministic.story import Story
 from tests.simulation.deterministic.visitors import Told
 from tests.simulation.deterministic.world import LATENCY_SECONDS_MAX, World
 
-TALLIES: Final = {STEPS: 3, BRANCHES: 3, ITEMS: 3, STUBBORN: 1}
+TALLIES: Final = {STEPS: 3, BRANCHES: 4, ITEMS: 3, STUBBORN: 2}
 CALLS: Final = {STEPS: 1, BRANCHES: 1, ITEMS: 3, STUBBORN: 1}
 ERRORS: Final = (
     "MailUnavailable", "FunctionUnavailable", "Flaky", "Unavailable", "Contended",
