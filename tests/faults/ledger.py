@@ -14,16 +14,17 @@ so that no fault of the engine's own books can hide itself. `Ledger.count` compa
   elsewhere than the row (`replay.py`);
 * dup_mail: a Message-ID delivered more than once. `unexplained` are those that nothing accounts
   for: neither a takeover of the execution from an owner whose lease had run out (`audit.py` notes
-  each, and each accounts for one repeat), nor a fault between the two deliveries in what all
-  replicas need. That one of them was killed or stopped in between is no excuse: in a run of kills
-  one always was.
+  each, and each accounts for one repeat), nor an attempt that timed out by the state's own
+  TimeoutSeconds (by the history; each accounts for one repeat of that state's mail), nor a fault
+  between the two deliveries in what all replicas need. That one of them was killed or stopped in
+  between is no excuse: in a run of kills one always was.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -49,6 +50,8 @@ AT_ONCE: Final = 500
 
 FAULTS: Final = ("lost", "dup_db", "unexplained", "resurrected", "stuck", "history")
 
+_TASK_ENTERED: Final = "TaskStateEntered"
+_TIMED_OUT: Final = "LambdaFunctionTimedOut"
 _FROM_OUTSIDE: Final = ("ExecutionAborted", "ExecutionTimedOut", "ExecutionFailed")
 _HISTORIES: Final = """
 select e.id, e.machine, e.name, e.definition, e.input, e.started_at, e.status, e.output, e.error,
@@ -133,6 +136,7 @@ class Played(NamedTuple):
     deleted: set[str]
     welcomed: set[str]
     by_key: dict[str, str]  # executions, by the idempotency keys of their tasks
+    timeouts: Counter[str]  # attempts that timed out, by the same keys
     count: int
 
 
@@ -181,7 +185,7 @@ class Ledger:
         takeovers = await database.fetch(TAKEOVERS)
         repeated = _repeated_mails(deliveries)
         counts.dup_mail = len(repeated)
-        unexplained = self._unexplained(repeated, dict(takeovers), played.by_key)
+        unexplained = self._unexplained(repeated, dict(takeovers), played)
         counts.unexplained = counts.blame("unexplained", unexplained)
         return counts
 
@@ -221,17 +225,20 @@ class Ledger:
         return told_otherwise | (played.deleted & verified) | wrongly_welcomed
 
     def _unexplained(
-        self, repeated: Sequence[Repeat], takeovers: Mapping[str, int], by_key: Mapping[str, str]
+        self, repeated: Sequence[Repeat], takeovers: Mapping[str, int], played: Played
     ) -> list[str]:
-        """Return the Message-IDs of repeats that neither faults nor takeovers account for."""
-        left = Counter(takeovers)
+        """Return the Message-IDs of repeats that no faults, timeouts or takeovers account for."""
+        takeovers_left, timeouts_left = Counter(takeovers), Counter(played.timeouts)
         unexplained = []
         for repeat in repeated:
             if self._was_faulty(repeat):
                 continue
-            execution = by_key.get(repeat.message_id.strip("<>").partition("@")[0], "")
-            if left[execution] > 0:
-                left[execution] -= 1
+            key = repeat.message_id.strip("<>").partition("@")[0]
+            execution = played.by_key.get(key, "")
+            if timeouts_left[key] > 0:
+                timeouts_left[key] -= 1
+            elif takeovers_left[execution] > 0:
+                takeovers_left[execution] -= 1
             else:
                 unexplained.append(repeat.message_id)
         return unexplained
@@ -247,7 +254,7 @@ class Ledger:
             bytes(row["sha256"]): compile_definition(row["text"])
             for row in await database.fetch("select sha256, text from definitions")
         }
-        played, count = Played([], [], set(), set(), {}, 0), 0
+        played, count = Played([], [], set(), set(), {}, Counter(), 0), 0
         async for row in _stream(database, one_of):
             count += 1
             id = str(row["id"])
@@ -257,7 +264,9 @@ class Ledger:
             problem = self._problem(row, events, machines[bytes(row["definition"])])
             if problem is not None:
                 played.broken.append(f"{id}: {problem}")
-            played.by_key.update(dict.fromkeys(_keys(row["id"], events), id))
+            keys = _keys(row["id"], events)
+            played.by_key.update(dict.fromkeys(keys.values(), id))
+            played.timeouts.update(keys[entered] for entered in _timed_out(events))
             if _ends_in(events, "Deleted"):
                 played.deleted.add(id)
             if _ends_in(events, "Verified"):
@@ -342,9 +351,24 @@ def _repeated_mails(deliveries: Sequence[Delivery]) -> list[Repeat]:
     return [Repeat(id, *pair) for id, each in times.items() for pair in pairwise(each)]
 
 
-def _keys(id: UUID, events: Sequence[HistoryEvent]) -> list[str]:
-    """Return the idempotency keys of an execution's tasks, which are those of its Message-IDs."""
-    return [str(uuid5(id, str(event.id))) for event in events if event.type == "TaskStateEntered"]
+def _keys(id: UUID, events: Sequence[HistoryEvent]) -> dict[int, str]:
+    """Return the idempotency keys of an execution's tasks, which are those of its Message-IDs, by
+    the events at which their states were entered.
+    """
+    entered = [event.id for event in events if event.type == _TASK_ENTERED]
+    return {at: str(uuid5(id, str(at))) for at in entered}
+
+
+def _timed_out(events: Sequence[HistoryEvent]) -> Iterator[int]:
+    """Yield, for each attempt that timed out, the event at which its state was entered."""
+    entered: dict[int, int] = {}  # by the events that follow from it
+    for event in events:
+        is_entry = event.type == _TASK_ENTERED
+        at = event.id if is_entry else entered.get(event.previous_event_id)
+        if at is not None:
+            entered[event.id] = at
+            if event.type == _TIMED_OUT:
+                yield at
 
 
 def _ends_in(events: Sequence[HistoryEvent], state: str) -> bool:

@@ -127,10 +127,10 @@ def _expired(walk: Walk) -> Walk:
 
 
 def _retried(walk: Walk) -> Walk:
-    """Fail twice at the mail; the signal comes while the second one is sent, before the wait."""
+    """Fail at the mail, then time out there; the signal comes while the third one is sent."""
     walk.fail("MailUnavailable")
     walk.take(TimerFired())
-    walk.fail("States.Timeout")
+    walk.take(TimerFired())
     walk.take(TimerFired())
     walk.take(Signalled())
     return _ended(walk)

@@ -311,6 +311,21 @@ async def test_a_takeover_in_time_is_what_explains_one_repeat(
     assert await story.count() == {**WHOLE, "dup_mail": times, "unexplained": unexplained}
 
 
+@pytest.mark.parametrize(("times", "unexplained"), [(1, 0), (2, 1)])
+async def test_an_attempt_that_timed_out_explains_one_repeat_of_its_mail(
+    story: Story, times: int, unexplained: int
+) -> None:
+    for _ in range(times):
+        story.repeat_link(EVE)
+    assert await story.count() == {**WHOLE, "dup_mail": times, "unexplained": unexplained}
+
+
+async def test_an_attempt_that_timed_out_explains_no_other_states_mail(story: Story) -> None:
+    welcome = next(m for m in story.mails if m.is_welcome and m.recipient.startswith(EVE))
+    story.mails.append(replace(welcome, at=welcome.at + 1.0))
+    assert await story.count() == {**WHOLE, "dup_mail": 1, "unexplained": 1}
+
+
 def test_a_fault_is_noted_from_its_beginning_until_now() -> None:
     ledger, before = Ledger(), time.monotonic()
     ledger.note_fault(1.0)
