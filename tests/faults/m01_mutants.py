@@ -318,7 +318,7 @@ RUN: Final = Run(
     name="M1",
     title="the engine with one rule broken at a time: D1 has to notice",
     small=Size(seeds=300, mutants=5),
-    full=Size(seeds=2_000),
+    full=Size(seeds=10_000),
     play=play,
     is_of_sources=True,
 )

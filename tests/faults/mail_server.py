@@ -93,7 +93,8 @@ class FaultyServer(MailSink):
         with suppress(HungUp, OSError, ssl.SSLError, asyncio.IncompleteReadError):
             await conversation.run()
         self._transports.discard(conversation.transport)
-        conversation.transport.abort()
+        if conversation.transport is not None:  # there is none left of one lost in its handshake
+            conversation.transport.abort()
 
     def draw(self, verb: str) -> str | None:
         """Return how this passing of a verb fails; None when it does not."""
