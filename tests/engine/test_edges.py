@@ -5,8 +5,8 @@ no effect runs twice, no loop dies, nobody waits for ever.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from uuid import UUID
 
@@ -500,6 +500,16 @@ class Work:
         return {}
 
 
+@asynccontextmanager
+async def at_work(work: Work, store: SlowAnswers) -> AsyncIterator[tuple[Small, Key]]:
+    """Yield an engine, and an execution whose work is under way in it."""
+    handlers = Handlers({"work": work.run})
+    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+        key = await s.start("flow")
+        await until(lambda: handlers.performed)
+        yield s, key
+
+
 async def test_a_start_while_memory_is_compared_with_the_rows_is_performed_once() -> None:
     # Found by the simulation (D1), in a story without faults: the row was read as nobody's.
     work, store = Work(), SlowAnswers(DatabaseClock())
@@ -520,14 +530,10 @@ async def test_a_row_read_before_its_step_was_committed_is_not_taken_up_after_it
     # Found by the simulation (D1): its mail was sent again when that answer came after the step.
     work, store = Work(), SlowAnswers(DatabaseClock())
     store.may_read.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+    async with at_work(work, store) as (s, key):
         worker = s.engine._worker
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
-        worker.tenures.forget(
-            worker.tenures.get(key)
-        )  # as if it were claimed, and the answer under way
+        # As if it were claimed, and the answer under way.
+        worker.tenures.forget(worker.tenures.get(key))
         compared = asyncio.create_task(worker.reconcile())
         await store.has_read.wait()
         await worker.adopt([s.store.as_claim(key)])
@@ -536,7 +542,7 @@ async def test_a_row_read_before_its_step_was_committed_is_not_taken_up_after_it
         store.may_arrive.set()
         await compared
         await asyncio.sleep(0)
-        assert (s.engine.in_flight, len(handlers.performed)) == (0, 2)
+        assert (s.engine.in_flight, len(s.handlers.performed)) == (0, 2)
 
 
 @pytest.mark.parametrize("is_elsewhere", [True, False])
@@ -545,14 +551,11 @@ async def test_what_is_taken_to_be_stopped_is_not_performed_again_before_the_sto
     in_doubt: Callable[[Key], bool], is_elsewhere: bool
 ) -> None:
     # Found by the simulation (D1): another replica was performing it, whose owner had just changed.
-    work, store = Work(), SlowAnswers(DatabaseClock())
+    store = SlowAnswers(DatabaseClock())
     store.may_read.set()
     store.may_arrive.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+    async with at_work(Work(), store) as (s, key):
         worker = s.engine._worker
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
         epoch = s.at(key).epoch
         if is_elsewhere:
             worker.tenures.forget(worker.tenures.get(key))
@@ -561,22 +564,19 @@ async def test_what_is_taken_to_be_stopped_is_not_performed_again_before_the_sto
         await until(lambda: s.at(key).epoch > epoch)
         for _ in range(3):  # heartbeats, while the answer is under way
             await worker.reconcile(in_doubt)
-        assert (s.at(key).owner, len(handlers.performed)) == (s.engine.id, 1)
+        assert (s.at(key).owner, len(s.handlers.performed)) == (s.engine.id, 1)
         store.may_be_taken.set()
         await stopped
         assert (await s.ended(key)).status == "ABORTED"
-        assert len(handlers.performed) == 1
+        assert len(s.handlers.performed) == 1
 
 
 @pytest.mark.parametrize("has_ended", [True, False])
 async def test_a_suspect_that_is_stopped_before_it_begins_does_not_begin(has_ended: bool) -> None:
-    work, store = Work(), SlowAnswers(DatabaseClock())
+    store = SlowAnswers(DatabaseClock())
     store.may_be_taken.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+    async with at_work(Work(), store) as (s, key):
         worker = s.engine._worker
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
         worker.tenures.forget(worker.tenures.get(key))
         # As if its worker had died with it.
         store.make_due(key, owner=None, epoch=s.at(key).epoch + 1, claims=1)
@@ -591,17 +591,14 @@ async def test_a_suspect_that_is_stopped_before_it_begins_does_not_begin(has_end
         store.may_begin.set()
         await stopped
         assert (await s.ended(key)).status == "ABORTED"
-        assert len(handlers.performed) == 1
+        assert len(s.handlers.performed) == 1
 
 
 async def test_what_a_stop_took_and_never_heard_of_is_taken_up() -> None:
     work, store = Work(), SlowAnswers(DatabaseClock())
     store.may_read.set()
     store.may_arrive.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
+    async with at_work(work, store) as (s, key):
         epoch = s.at(key).epoch
         stopped = asyncio.create_task(s.engine.stop(key, "Gone"))
         await until(lambda: s.at(key).epoch > epoch)
@@ -609,20 +606,17 @@ async def test_what_a_stop_took_and_never_heard_of_is_taken_up() -> None:
         with suppress(asyncio.CancelledError):
             await stopped
         await s.engine._worker.reconcile()
-        await until(lambda: len(handlers.performed) == 2)
+        await until(lambda: len(s.handlers.performed) == 2)
         work.may_end.set()
         await until(lambda: s.at(key).due_at is not None)
 
 
 async def test_what_an_outage_left_is_taken_up_while_something_else_is_being_taken() -> None:
-    work, store = Work(), SlowAnswers(DatabaseClock())
+    store = SlowAnswers(DatabaseClock())
     store.may_read.set()
     store.may_arrive.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+    async with at_work(Work(), store) as (s, key):
         worker = s.engine._worker
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
         worker.tenures.forget(worker.tenures.get(key))
         with worker.tenures.taking(s.key(2)), worker.tenures.taking(key):
             with worker.tenures.taking(key):
@@ -631,18 +625,15 @@ async def test_what_an_outage_left_is_taken_up_while_something_else_is_being_tak
             assert key not in worker.tenures
         with worker.tenures.taking(s.key(2)):
             await worker.reconcile()
-        await until(lambda: len(handlers.performed) == 2)
+        await until(lambda: len(s.handlers.performed) == 2)
         assert key in worker.tenures
 
 
 async def test_a_row_that_was_taken_anew_since_it_was_read_is_not_taken_up() -> None:
-    work, store = Work(), SlowAnswers(DatabaseClock())
+    store = SlowAnswers(DatabaseClock())
     store.may_read.set()
-    handlers = Handlers({"work": work.run})
-    async with small(handlers, store=store, machines={"flow": work.flow}) as s:
+    async with at_work(Work(), store) as (s, key):
         worker = s.engine._worker
-        key = await s.start("flow")
-        await until(lambda: handlers.performed)
         worker.tenures.forget(worker.tenures.get(key))  # as after an outage
 
         async def owned(owner: UUID) -> Sequence[tuple[Key, int]]:
@@ -654,7 +645,7 @@ async def test_a_row_that_was_taken_anew_since_it_was_read_is_not_taken_up() -> 
         store.may_arrive.set()
         await worker.reconcile()
         await asyncio.sleep(0.01)
-        assert (store.has_read.is_set(), len(handlers.performed)) == (True, 1)
+        assert (store.has_read.is_set(), len(s.handlers.performed)) == (True, 1)
 
 
 async def test_a_signal_to_what_another_took_meanwhile_leaves_out_its_step_in_the_same_batch() -> (
