@@ -88,13 +88,12 @@ class FaultyServer(MailSink):
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = Conversation(self, reader, writer)
-        self._transports.add(writer.transport)
+        connection = writer.transport  # of which STARTTLS makes another one, over this
+        self._transports.add(connection)
         with suppress(HungUp, OSError, ssl.SSLError, asyncio.IncompleteReadError):
-            await conversation.run()
-        self._transports.discard(conversation.transport)
-        if conversation.transport is not None:  # there is none left of one lost in its handshake
-            conversation.transport.abort()
+            await Conversation(self, reader, writer).run()
+        self._transports.discard(connection)
+        connection.abort()
 
     def draw(self, verb: str) -> str | None:
         """Return how this passing of a verb fails; None when it does not."""
@@ -140,11 +139,6 @@ class Conversation:
         self._is_refused = False  # MAIL or RCPT of the mail at hand
         self._told = ""  # the Message-ID of a mail that the last reply took
 
-    @property
-    def transport(self) -> asyncio.Transport:
-        """Return the connection as it is now: encrypted after STARTTLS."""
-        return self._writer.transport
-
     async def run(self) -> None:
         """Answer command after command. Raises HungUp."""
         try:
@@ -159,7 +153,7 @@ class Conversation:
 
     async def _obey(self, verb: str, argument: str) -> None:
         if verb == "EHLO":
-            is_plain = self.transport.get_extra_info("sslcontext") is None
+            is_plain = self._writer.get_extra_info("sslcontext") is None
             extension = "STARTTLS" if is_plain else "AUTH PLAIN"
             groups = "250-PIPELINING\r\n" if self._server.draw_groups() else ""
             await self._answer(
@@ -201,7 +195,6 @@ class Conversation:
             await self._writer.start_tls(self._server._tls)
         except AttributeError as error:  # what Python 3.11 makes of a connection that has ended
             raise HungUp from error
-        self._server._transports.add(self.transport)
 
     async def _take(self) -> None:
         """Read a mail, and take it or fail at its final dot."""
